@@ -1,0 +1,1 @@
+"""Analytics: metrics, trade log, journal, report, charts."""

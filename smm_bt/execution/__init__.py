@@ -1,0 +1,1 @@
+"""The Execution Engine: rounding, sizing, money, simulated and demo venues."""
