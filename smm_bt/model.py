@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
+
+#: Fixed by the product, not settings: every entry is made at 20x with 20 % of the free balance as margin.
+LEVERAGE = 20
+RISK_FRACTION = Decimal("0.20")
 
 
 class TradingMode(StrEnum):

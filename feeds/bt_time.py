@@ -1,0 +1,42 @@
+"""The one crossing between UTC milliseconds and Backtrader's naive-UTC day numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feeds.timeframes import DAY_MS, MINUTE_MS
+
+#: Backtrader counts days from year 1; this is 1970-01-01.
+_EPOCH_DAY = 719_163
+_MINUTES_PER_DAY = 1_440
+
+
+def to_backtrader(time_ms: int) -> float:
+    """Return the day number ``backtrader.date2num`` gives the same UTC moment, bit for bit."""
+    day, rest = divmod(time_ms, DAY_MS)
+    minutes, rest = divmod(rest, MINUTE_MS)
+    hours, minutes = divmod(minutes, 60)
+    seconds, millis = divmod(rest, 1_000)
+    parts = (hours / 24.0, minutes / 1_440.0, seconds / 86_400.0, millis * 1_000 / 86_400e6)
+    return math.fsum((float(day + _EPOCH_DAY), *parts))
+
+
+def to_backtrader_array(time_ms: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return :func:`to_backtrader` for whole minutes, n → n; candles open and close on whole minutes.
+
+    A day number and the minute's share of a day are both floats, and their sum is rounded once, as ``fsum`` does.
+    """
+    minutes = time_ms // MINUTE_MS
+    days, minute_of_day = np.divmod(minutes, _MINUTES_PER_DAY)
+    return (days + _EPOCH_DAY).astype(np.float64) + _MINUTE_SHARES[minute_of_day]
+
+
+def from_backtrader(number: float) -> int:
+    """Return the UTC millisecond nearest to a Backtrader day number."""
+    return round((number - _EPOCH_DAY) * DAY_MS)
+
+
+_MINUTE_SHARES = np.array([math.fsum((m // 60 / 24.0, m % 60 / 1_440.0)) for m in range(_MINUTES_PER_DAY)])

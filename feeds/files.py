@@ -1,0 +1,202 @@
+"""Candle, mark-candle and funding files (CSV, CSV.gz, Parquet) read into plain columns."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feeds.candles import CandleError, Candles, check_candles
+from feeds.lines import CANDLE_COLUMNS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_NAME = re.compile(r"(?P<symbol>[^\s\-_./]+(?:_\d{6})?)-(?:mark-)?(?P<timeframe>\d+[mhdw])(?=[^0-9A-Za-z]|$)")
+_PRICE_COLUMNS = ("open", "high", "low", "close")
+
+
+class CandleFileMissing(CandleError):
+    """The file named on the command line does not exist."""
+
+
+class FundingRates(NamedTuple):
+    """Funding settlements of one symbol: times in UTC milliseconds, strictly increasing, and the rate of each."""
+
+    time_ms: NDArray[np.int64]
+    rate: NDArray[np.float64]
+
+
+def name_parts(path: Path) -> tuple[str | None, str | None]:
+    """Return symbol and timeframe read from a name such as ``BTCUSDT-5m_2024.csv.gz``; None where it does not say."""
+    match = _NAME.match(path.name)
+    return (match["symbol"], match["timeframe"]) if match else (None, None)
+
+
+def read_candles(path: Path, symbol: str | None = None, timeframe: str | None = None) -> Candles:
+    """Read a candle file and check it.
+
+    Args:
+        path: ``.csv``, ``.csv.gz`` or ``.parquet`` with ``timestamp open high low close volume``.
+        symbol: the symbol, when the file's name does not begin with it.
+        timeframe: the timeframe asked for; None takes the one in the file's name.
+
+    Raises:
+        CandleFileMissing: there is no such file.
+        CandleError: anything else that is wrong with it.
+    """
+    named_symbol, named_timeframe = name_parts(path)
+    symbol, timeframe = symbol or named_symbol, timeframe or named_timeframe
+    if symbol is None or timeframe is None:
+        missing = "symbol" if symbol is None else "timeframe"
+        raise CandleError(
+            f"{path.name}: the name does not tell the {missing}; name the file like BTCUSDT-5m.csv or give --{missing}."
+        )
+    columns = _read_columns(path, CANDLE_COLUMNS)
+    return check_candles(symbol, timeframe, columns, source=path.name)
+
+
+def read_mark_candles(path: Path, symbol: str, timeframe: str) -> Candles:
+    """Read mark-price candles (no volume needed) and check them like any candle file."""
+    columns = _read_columns(path, _PRICE_COLUMNS)
+    columns["volume"] = np.zeros(len(columns["open_ms"]))
+    return check_candles(symbol, timeframe, columns, source=path.name)
+
+
+def read_funding(path: Path) -> FundingRates:
+    """Read a funding file: ``timestamp,funding_rate``, one row per settlement.
+
+    Raises:
+        CandleFileMissing: there is no such file.
+        CandleError: wrong columns, times out of order, or a rate that is no finite number.
+    """
+    columns = _read_columns(path, ("funding_rate",))
+    time_ms, rate = columns["open_ms"], columns["funding_rate"]
+    if len(time_ms) == 0:
+        raise CandleError(f"{path.name}: there are no funding rates in it; leave --funding out to replay without.")
+    if not np.isfinite(rate).all():
+        row = int(np.argmin(np.isfinite(rate))) + 1
+        raise CandleError(f"{path.name}: the funding rate in row {row} is not a finite number; repair the file.")
+    if (np.diff(time_ms) <= 0).any():
+        row = int(np.argmax(np.diff(time_ms) <= 0)) + 2
+        raise CandleError(f"{path.name}: row {row} is not later than the row before it; sort the file by time.")
+    return FundingRates(time_ms, rate)
+
+
+def _read_columns(path: Path, wanted: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    table = _read_table(path)
+    found = table.column_names
+    lacking = [name for name in ("timestamp", *wanted) if name not in found]
+    if lacking:
+        raise CandleError(
+            f"{path.name}: column {', '.join(lacking)} is missing (found: {', '.join(found) or 'none'}); "
+            f"the file needs timestamp, {', '.join(wanted)}."
+        )
+    _refuse_several_symbols(path, table)
+    columns = {name: _floats(path, table, name) for name in wanted}
+    columns["open_ms"] = _milliseconds(path, table)
+    return columns
+
+
+def _read_table(path: Path) -> pa.Table:
+    import pyarrow as pa
+
+    if not path.exists():
+        raise CandleFileMissing(f"{path}: there is no such file; check the path.")
+    if path.is_dir():
+        raise CandleFileMissing(f"{path}: this is a folder; name a candle file in it.")
+    try:
+        return _parse(path)
+    except (OSError, EOFError, ValueError, pa.ArrowException) as problem:
+        # pyarrow's own first line names the row or the format; the rest is a dump of internals.
+        detail = str(problem).strip().splitlines()[0][:160] if str(problem).strip() else type(problem).__name__
+        raise CandleError(f"{path.name}: cannot be read ({detail}); give a CSV, CSV.gz or Parquet file.") from problem
+
+
+def _parse(path: Path) -> pa.Table:
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return pq.read_table(path, memory_map=True, partitioning=None)
+    if path.suffixes[-2:] == [".csv", ".gz"] or path.suffix == ".csv":
+        import pyarrow as pa
+        from pyarrow import csv
+
+        if path.stat().st_size == 0:
+            raise ValueError("the file is empty")
+        compression = "gzip" if path.suffix == ".gz" else None
+        options = csv.ConvertOptions(strings_can_be_null=True, null_values=["", "NaN", "nan", "NA", "null"])
+        with pa.OSFile(str(path)) as raw, pa.input_stream(raw, compression=compression) as stream:
+            return csv.read_csv(stream, convert_options=options)
+    raise ValueError(f"the ending {path.suffix or 'nothing'} is not known")
+
+
+def _refuse_several_symbols(path: Path, table: pa.Table) -> None:
+    if "symbol" not in table.column_names:
+        return
+    symbols = table.column("symbol").unique().to_pylist()
+    if len(symbols) > 1:
+        raise CandleError(
+            f"{path.name}: holds {len(symbols)} symbols ({', '.join(map(str, symbols[:3]))}, …); "
+            "split it into one file per symbol."
+        )
+
+
+def _floats(path: Path, table: pa.Table, name: str) -> NDArray[np.float64]:
+    import pyarrow as pa
+
+    try:
+        column = table.column(name).cast(pa.float64())
+    except pa.ArrowException as problem:
+        raise CandleError(
+            f"{path.name}: column {name} holds {table.column(name).type} values, not numbers; repair the file."
+        ) from problem
+    values: NDArray[np.float64] = column.to_numpy()
+    return values
+
+
+def _milliseconds(path: Path, table: pa.Table) -> NDArray[np.int64]:
+    import pyarrow as pa
+
+    column = table.column("timestamp")
+    if column.null_count:
+        raise CandleError(f"{path.name}: {column.null_count} timestamps are empty; repair the file.")
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return _exact_cast(path, column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None))))
+    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+        values: NDArray[Any] = column.to_numpy()
+        if not np.all(np.isfinite(values)) or np.any(values != np.floor(values)):
+            raise CandleError(f"{path.name}: timestamps are not whole milliseconds; repair the file.")
+        return np.asarray(values, dtype=np.int64)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return _parse_iso(path, column)
+    raise CandleError(f"{path.name}: timestamps are of type {column.type}; give milliseconds UTC or ISO-8601 times.")
+
+
+def _parse_iso(path: Path, column: pa.ChunkedArray) -> NDArray[np.int64]:
+    # Mixed forms the CSV reader did not recognise; numpy's parser knows no offsets, so Python's does each row.
+    from datetime import UTC, datetime
+
+    stamps = np.empty(len(column), dtype=np.int64)
+    for row, text in enumerate(column.to_pylist()):
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise CandleError(
+                f"{path.name}: timestamp {text!r} in row {row + 1} is no time; give milliseconds UTC or ISO-8601."
+            ) from None
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        stamps[row] = round(aware.timestamp() * 1000)
+    return stamps
+
+
+def _exact_cast(path: Path, column: pa.ChunkedArray) -> NDArray[np.int64]:
+    import pyarrow as pa
+
+    micros: NDArray[np.int64] = column.cast(pa.int64()).to_numpy()
+    if (micros % 1000).any():
+        raise CandleError(f"{path.name}: timestamps are finer than milliseconds; give candle open times.")
+    return micros // 1000

@@ -1,0 +1,114 @@
+"""SmmFeed: a Backtrader data feed whose lines are the candles and every column compute_smm() returned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import backtrader as bt
+import numpy as np
+from numpy.typing import NDArray
+
+from feeds.bt_time import to_backtrader, to_backtrader_array
+from feeds.candles import Candles
+from feeds.lines import CANDLE_COLUMNS, FLAG_LINES
+
+_BACKTRADER_FRAMES = {"m": (bt.TimeFrame.Minutes, 1), "h": (bt.TimeFrame.Minutes, 60)} | {
+    "d": (bt.TimeFrame.Days, 1),
+    "w": (bt.TimeFrame.Weeks, 1),
+}
+
+
+class SmmFeed(bt.feed.DataBase):
+    """Candles plus ``buy_signal``, ``sell_signal``, ``profit_target_hit`` and any further numeric column as lines.
+
+    Bars are stamped with the candle's *close* time (open + timeframe), naive UTC, so that feeds of different
+    timeframes cannot look ahead. Build one with :func:`smm_feed`, which adds the further columns as lines.
+    """
+
+    lines = FLAG_LINES
+    params = (("candles", None), ("columns", None))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cursor = -1
+
+    @property
+    def candles(self) -> Candles:
+        """The candles behind the lines."""
+        candles: Candles = self.p.candles
+        return candles
+
+    def open_ms(self) -> int:
+        """Return the open time of the current bar's candle, UTC milliseconds."""
+        return int(self.candles.open_ms[len(self) - 1])
+
+    def start(self) -> None:
+        """Begin at the first candle."""
+        super().start()
+        self._cursor = -1
+
+    def preload(self) -> None:
+        """Fill all lines at once, sharing the columns' memory; bar by bar only where a filter must see each bar.
+
+        Resampling and replaying are such filters: they change lines in place, which shared memory must not suffer.
+        """
+        if self._filters or self._ffilters or np.isfinite(self.fromdate) or np.isfinite(self.todate):
+            super().preload()
+            return
+        for name, column in self._line_columns().items():
+            line = getattr(self.lines, name)
+            line.array = memoryview(column)
+            line.extension = 0
+        self.home()
+
+    def _line_columns(self) -> dict[str, NDArray[Any]]:
+        candles = self.candles
+        columns: dict[str, NDArray[Any]] = {name: getattr(candles, name) for name in CANDLE_COLUMNS}
+        columns |= self.p.columns
+        columns["datetime"] = to_backtrader_array(candles.open_ms + candles.timeframe_ms)
+        columns["openinterest"] = np.broadcast_to(np.zeros(1), len(candles))
+        return columns
+
+    def _load(self) -> bool:
+        self._cursor += 1
+        candles = self.candles
+        if self._cursor >= len(candles):
+            return False
+        for name in CANDLE_COLUMNS:
+            getattr(self.lines, name)[0] = getattr(candles, name)[self._cursor]
+        for name, column in self.p.columns.items():
+            getattr(self.lines, name)[0] = float(column[self._cursor])
+        self.lines.openinterest[0] = 0.0
+        self.lines.datetime[0] = to_backtrader(int(candles.open_ms[self._cursor]) + candles.timeframe_ms)
+        return True
+
+
+def smm_feed(candles: Candles, columns: Mapping[str, NDArray[Any]]) -> SmmFeed:
+    """Return a feed of ``candles`` with ``columns`` as lines.
+
+    Args:
+        candles: n checked candles.
+        columns: arrays of length n: the three flags (bool) and any further column (float64), by line name.
+
+    Raises:
+        ValueError: a flag is absent or a column has another length.
+    """
+    for name in FLAG_LINES:
+        if name not in columns:
+            raise ValueError(f"column {name} is missing")
+    for name, column in columns.items():
+        if len(column) != len(candles):
+            raise ValueError(f"column {name} has {len(column)} rows for {len(candles)} candles")
+    extra = tuple(name for name in columns if name not in FLAG_LINES)
+    feed_class = type("SmmFeed", (SmmFeed,), {"lines": extra, "__doc__": SmmFeed.__doc__}) if extra else SmmFeed
+    unit, factor = _BACKTRADER_FRAMES[candles.timeframe[-1]]
+    contiguous = {name: np.ascontiguousarray(column) for name, column in columns.items()}
+    feed: SmmFeed = feed_class(
+        name=candles.symbol,
+        candles=candles,
+        columns=contiguous,
+        timeframe=unit,
+        compression=factor * int(candles.timeframe[:-1]),
+    )
+    return feed

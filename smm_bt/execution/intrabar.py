@@ -1,0 +1,41 @@
+"""What happens to an open position inside one candle, in order: funding, stop, liquidation (SPEC §5, rules 7 to 9).
+
+A candle does not tell in which order its prices came. The choices are pessimistic: the entry candle counts in full;
+touching a price is enough; a stop that the candle opens beyond is filled at that worse open; the stop is looked at
+before the liquidation, so a stop farther away than the liquidation price costs more than the margin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from smm_bt.execution.ledger import FillResult, FuturesLedger
+from smm_bt.execution.market_history import Settlement
+from smm_bt.model import CloseReason
+
+
+def settle_funding(ledger: FuturesLedger, symbol: str, settlements: Iterable[Settlement]) -> None:
+    """Charge or credit each settlement to the symbol's open position."""
+    for settlement in settlements:
+        ledger.settle_funding(symbol, settlement.price, settlement.rate, settlement.time_ms)
+
+
+def stop_touched(side: int, stop_price: float | None, high: float, low: float) -> bool:
+    """Return whether a candle's range reaches the stop of a position on ``side``."""
+    return stop_price is not None and (low <= stop_price if side > 0 else high >= stop_price)
+
+
+def liquidation_touched(side: int, price: float | None, high: float, low: float) -> bool:
+    """Return whether the range that liquidates reaches the liquidation price of a position on ``side``."""
+    return price is not None and (low <= price if side > 0 else high >= price)
+
+
+def fill_stop(ledger: FuturesLedger, symbol: str, candle_open: float, time_ms: int, order_id: str) -> FillResult:
+    """Close the position at its stop, or at a worse open, with slippage."""
+    position = ledger.positions[symbol]
+    stop = position.stop_price
+    if stop is None:
+        raise ValueError(f"{symbol}: this position has no stop")
+    reached = min(candle_open, stop) if position.side > 0 else max(candle_open, stop)
+    price = ledger.costs.slippage.fill_price(reached, -position.side)
+    return ledger.close(symbol, price, time_ms, CloseReason.STOP_LOSS, order_id)

@@ -1,0 +1,277 @@
+"""The money of a USDT futures account in one-way mode with isolated margin, once, for every simulated venue.
+
+    wallet  = initial + Σ gross PnL − Σ fees + Σ funding
+    margin  = qty × entry price / leverage, per position
+    free    = wallet − Σ margins
+    equity  = wallet + Σ unrealised PnL
+
+The ledger knows nothing of Backtrader, candles or signals: it is told what was filled, at which price and when.
+
+Two choices a spreadsheet would not show. A closing order is never refused, even when its loss exceeds the position's
+margin (a gap at the open); but neither wallet nor free balance is ever below zero: what the account cannot pay is not
+booked, and the trade's gross PnL says what was. On liquidation the whole margin is lost: the exit is booked at the
+liquidation price and the rest of the margin as a fee.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from smm_bt.execution.costs import Costs
+from smm_bt.execution.instrument import Instrument, liquidation_price
+from smm_bt.model import LEVERAGE, CloseReason, Fill, LedgerEntry, OpenPosition, Trade, side_name
+
+
+class FillResult(NamedTuple):
+    """What one fill did: signed quantities closed and opened, the fee of each part, realised gross PnL."""
+
+    closed_qty: float
+    opened_qty: float
+    close_fee_usdt: float
+    open_fee_usdt: float
+    gross_pnl_usdt: float
+
+
+class Position:
+    """One open position; ``qty`` is positive, ``side`` is +1 long or −1 short, money in USDT."""
+
+    __slots__ = (
+        "closed_notional",
+        "entry_ms",
+        "entry_order_id",
+        "entry_price",
+        "fees_usdt",
+        "funding_usdt",
+        "gross_pnl_usdt",
+        "liquidation_price",
+        "margin_usdt",
+        "opened_margin_usdt",
+        "opened_notional",
+        "opened_qty",
+        "qty",
+        "side",
+        "stop_price",
+        "symbol",
+    )
+
+    def __init__(self, symbol: str, side: int, time_ms: int, order_id: str) -> None:
+        self.symbol = symbol
+        self.side = side
+        self.qty = 0.0
+        self.entry_price = 0.0
+        self.entry_ms = time_ms
+        self.entry_order_id = order_id
+        self.margin_usdt = 0.0
+        self.liquidation_price: float | None = None
+        self.stop_price: float | None = None
+        self.fees_usdt = 0.0
+        self.funding_usdt = 0.0
+        self.gross_pnl_usdt = 0.0
+        self.opened_qty = 0.0
+        self.opened_notional = 0.0
+        self.opened_margin_usdt = 0.0
+        self.closed_notional = 0.0
+
+    @property
+    def signed_qty(self) -> float:
+        """Quantity with the side's sign."""
+        return self.side * self.qty
+
+    def unrealized_pnl(self, price: float) -> float:
+        """Gross PnL if the position were closed at ``price``."""
+        return self.side * self.qty * (price - self.entry_price)
+
+
+class FuturesLedger:
+    """Wallet, positions, trades and every change of the account, for any number of symbols.
+
+    Args:
+        initial_balance_usdt: the wallet at the start, at least 0.
+        instruments: filters and brackets by symbol; a symbol must be here before it is traded.
+        costs: fee, slippage and stop policies; the ledger charges the fee and sets the stop, drivers apply slippage.
+    """
+
+    def __init__(
+        self, initial_balance_usdt: float, instruments: Mapping[str, Instrument], costs: Costs | None = None
+    ) -> None:
+        self.initial_balance_usdt = float(initial_balance_usdt)
+        self.wallet_usdt = self.initial_balance_usdt
+        self.instruments = instruments
+        self.costs = costs or Costs()
+        self.positions: dict[str, Position] = {}
+        self.trades: list[Trade] = []
+        self.fills: list[Fill] = []
+        self.entries: list[LedgerEntry] = []
+
+    @property
+    def free_balance_usdt(self) -> float:
+        """Wallet less the margins of all open positions, never below zero."""
+        locked = 0.0
+        for position in self.positions.values():
+            locked += position.margin_usdt
+        return max(0.0, self.wallet_usdt - locked)
+
+    def equity_usdt(self, prices: Mapping[str, float]) -> float:
+        """Return the wallet plus unrealised PnL at ``prices``; a position without a price counts at its entry."""
+        unrealized = (p.unrealized_pnl(prices[s]) for s, p in self.positions.items() if s in prices)
+        return self.wallet_usdt + sum(unrealized)
+
+    def open(self, symbol: str, side: int, qty: float, price: float, time_ms: int, order_id: str) -> float:
+        """Open a position or add to one of the same side; return the fee.
+
+        An addition moves the entry price to the quantity-weighted average; stop and liquidation price follow it.
+        """
+        position = self.positions.get(symbol)
+        if position is None:
+            position = self.positions[symbol] = Position(symbol, side, time_ms, order_id)
+        elif position.side != side:
+            raise ValueError(f"{symbol}: a {side_name(side)} fill cannot add to a {side_name(position.side)} position")
+        fee = self._pay(self.costs.fee.of(qty * price))
+        self._add(position, qty, price)
+        position.fees_usdt += fee
+        self.fills.append(Fill(order_id, symbol, time_ms, side, qty, price, fee, False, ""))
+        self._enter(time_ms, "entry", position, -fee)
+        return fee
+
+    def close(
+        self, symbol: str, price: float, time_ms: int, reason: str, order_id: str, qty: float | None = None
+    ) -> FillResult:
+        """Close ``qty`` of the symbol's position, all of it by default, with a taker fee; never refused."""
+        position = self.positions[symbol]
+        closing = position.qty if qty is None else qty
+        fee = self.costs.fee.of(closing * price)
+        kind = "stop_loss" if reason == CloseReason.STOP_LOSS else "exit"
+        return self._reduce(position, closing, price, fee, time_ms, reason, order_id, kind)
+
+    def liquidate(self, symbol: str, time_ms: int, order_id: str) -> FillResult:
+        """Close the position at its liquidation price; the rest of its margin is booked as the liquidation fee."""
+        position = self.positions[symbol]
+        price = position.liquidation_price
+        if price is None:
+            raise ValueError(f"{symbol}: this position has no liquidation price")
+        fee = position.margin_usdt + position.unrealized_pnl(price)
+        reason = CloseReason.LIQUIDATION
+        return self._reduce(position, position.qty, price, fee, time_ms, reason, order_id, "liquidation")
+
+    def settle_funding(self, symbol: str, price: float, rate: float, time_ms: int) -> float:
+        """Book one funding settlement, −side × qty × price × rate, and return it (positive = received)."""
+        position = self.positions[symbol]
+        amount = -self._pay(position.side * position.qty * price * rate)
+        position.funding_usdt += amount
+        self._enter(time_ms, "funding", position, amount)
+        return amount
+
+    def open_positions(self, prices: Mapping[str, float]) -> list[OpenPosition]:
+        """Return what is open, valued at ``prices``, in the order it was opened."""
+        return [self._open_position(p, prices.get(p.symbol, p.entry_price)) for p in self.positions.values()]
+
+    def _open_position(self, position: Position, price: float) -> OpenPosition:
+        return OpenPosition(
+            symbol=position.symbol,
+            side=side_name(position.side),
+            entry_ms=position.entry_ms,
+            entry_price=position.entry_price,
+            qty=position.qty,
+            margin_usdt=position.margin_usdt,
+            fees_usdt=position.fees_usdt,
+            funding_usdt=position.funding_usdt,
+            unrealized_pnl_usdt=position.unrealized_pnl(price),
+            liquidation_price=position.liquidation_price,
+            entry_order_id=position.entry_order_id,
+        )
+
+    def _add(self, position: Position, qty: float, price: float) -> None:
+        before = position.qty
+        instrument = self.instruments[position.symbol]
+        if before:
+            position.qty = instrument.clean_qty(before + qty)
+            position.entry_price = (before * position.entry_price + qty * price) / position.qty
+        else:
+            position.qty, position.entry_price = qty, price
+        margin = position.qty * position.entry_price / LEVERAGE
+        position.opened_margin_usdt += margin - position.margin_usdt
+        position.margin_usdt = margin
+        position.opened_qty += qty
+        position.opened_notional += qty * price
+        self._set_exits(position, instrument)
+
+    def _set_exits(self, position: Position, instrument: Instrument) -> None:
+        position.stop_price = self.costs.stop_loss.price(position.entry_price, position.side)
+        position.liquidation_price = liquidation_price(
+            position.side, position.qty, position.entry_price, position.margin_usdt, instrument.float_brackets
+        )
+
+    def _reduce(
+        self,
+        position: Position,
+        qty: float,
+        price: float,
+        fee: float,
+        time_ms: int,
+        reason: str,
+        order_id: str,
+        kind: str,
+    ) -> FillResult:
+        gross = position.side * qty * (price - position.entry_price)
+        owed = fee - gross
+        paid = self._pay(owed)
+        if paid < owed:
+            gross, fee = _what_was_paid(gross, fee, owed - paid)
+        position.gross_pnl_usdt += gross
+        position.fees_usdt += fee
+        position.closed_notional += qty * price
+        instrument = self.instruments[position.symbol]
+        remaining = instrument.clean_qty(position.qty - qty)
+        self.fills.append(Fill(order_id, position.symbol, time_ms, -position.side, qty, price, fee, True, reason))
+        if remaining > 0.0:
+            position.qty = remaining
+            position.margin_usdt = remaining * position.entry_price / LEVERAGE
+            self._set_exits(position, instrument)
+        else:
+            self._finish(position, price, time_ms, reason, order_id)
+        self._enter(time_ms, kind, position, -paid)
+        return FillResult(-position.side * qty, 0.0, fee, 0.0, gross)
+
+    def _finish(self, position: Position, price: float, time_ms: int, reason: str, order_id: str) -> None:
+        del self.positions[position.symbol]
+        whole = position.qty == position.opened_qty  # one entry, one exit: prices as filled, not averages
+        qty = position.qty if whole else self.instruments[position.symbol].clean_qty(position.opened_qty)
+        trade = Trade(
+            symbol=position.symbol,
+            side=side_name(position.side),
+            entry_ms=position.entry_ms,
+            entry_price=position.entry_price if whole else position.opened_notional / qty,
+            qty=qty,
+            exit_ms=time_ms,
+            exit_price=price if whole else position.closed_notional / qty,
+            gross_pnl_usdt=position.gross_pnl_usdt,
+            fees_usdt=position.fees_usdt,
+            funding_usdt=position.funding_usdt,
+            margin_usdt=position.opened_margin_usdt,
+            close_reason=str(reason),
+            entry_order_id=position.entry_order_id,
+            exit_order_id=order_id,
+        )
+        self.trades.append(trade)
+        position.qty = 0.0
+        position.entry_price = 0.0
+
+    def _pay(self, amount: float) -> float:
+        """Take ``amount`` from the wallet (negative adds), at most what is there; return what was taken."""
+        paid = amount if amount <= self.wallet_usdt else self.wallet_usdt
+        self.wallet_usdt -= paid
+        return paid
+
+    def _enter(self, time_ms: int, kind: str, position: Position, amount: float) -> None:
+        self.entries.append(
+            LedgerEntry(
+                time_ms, kind, position.symbol, amount, self.wallet_usdt, position.signed_qty, position.entry_price
+            )
+        )
+
+
+def _what_was_paid(gross: float, fee: float, shortfall: float) -> tuple[float, float]:
+    """Take what the wallet could not pay off the loss first, then off the fee, so that the books still add up."""
+    forgiven_loss = min(shortfall, max(0.0, -gross))
+    return gross + forgiven_loss, fee - (shortfall - forgiven_loss)

@@ -1,0 +1,73 @@
+"""What a stored market did inside each candle, beyond OHLC: mark prices and funding settlements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from feeds.candles import Candles, FloatArray, iso_utc
+from feeds.files import FundingRates
+from smm_bt.errors import UsageError
+
+
+class Settlement(NamedTuple):
+    """One funding settlement: UTC milliseconds, the rate, and the price it is charged at."""
+
+    time_ms: int
+    rate: float
+    price: float
+
+
+@dataclass(frozen=True, eq=False)
+class MarketHistory:
+    """Candles with the highs and lows that liquidate, and the settlements of each candle by its index.
+
+    Without mark candles the candle's own high and low liquidate: the pessimistic side, since a mark price moves less.
+    """
+
+    candles: Candles
+    liquidation_high: FloatArray
+    liquidation_low: FloatArray
+    settlements: Mapping[int, tuple[Settlement, ...]] = field(default_factory=dict)
+    funding_modelled: bool = False
+
+
+def market_history(candles: Candles, mark: Candles | None = None, funding: FundingRates | None = None) -> MarketHistory:
+    """Join candles with their mark candles and funding rates.
+
+    A settlement belongs to the candle with ``open ≤ time < open + timeframe``; one that falls into a gap of the candles
+    is not charged, because no price is known there. Its price is the open of the mark candle, else of the candle.
+
+    Raises:
+        UsageError: a candle has no mark candle at its open time.
+    """
+    rows = _mark_rows(candles, mark) if mark is not None else slice(None)
+    prices = mark if mark is not None else candles
+    price_open = prices.open[rows]
+    settlements = {} if funding is None else _settlements(candles, price_open, funding)
+    return MarketHistory(candles, prices.high[rows], prices.low[rows], settlements, funding is not None)
+
+
+def _mark_rows(candles: Candles, mark: Candles) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    rows = np.searchsorted(mark.open_ms, candles.open_ms)
+    found = mark.open_ms[np.minimum(rows, len(mark) - 1)] == candles.open_ms
+    if not found.all():
+        lacking = int(np.argmin(found))
+        raise UsageError(
+            f"The mark candles do not cover {candles.symbol}: {int((~found).sum())} candles have none, the first is "
+            f"{iso_utc(int(candles.open_ms[lacking]))}; give mark candles of the same timeframe for the whole range."
+        )
+    return rows
+
+
+def _settlements(candles: Candles, price_open: FloatArray, funding: FundingRates) -> dict[int, tuple[Settlement, ...]]:
+    rows = np.searchsorted(candles.open_ms, funding.time_ms, side="right") - 1
+    inside = (rows >= 0) & (funding.time_ms < candles.open_ms[rows] + candles.timeframe_ms)
+    by_candle: dict[int, tuple[Settlement, ...]] = {}
+    times, rates = funding.time_ms[inside].tolist(), funding.rate[inside].tolist()
+    for row, time_ms, rate in zip(rows[inside].tolist(), times, rates, strict=True):
+        by_candle[row] = (*by_candle.get(row, ()), Settlement(time_ms, rate, float(price_open[row])))
+    return by_candle

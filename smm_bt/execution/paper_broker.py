@@ -1,0 +1,318 @@
+"""PaperBroker: a Backtrader broker that trades on the simulated USDT futures account; a shell around the ledger."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import backtrader as bt
+
+from smm_bt.execution import order_prices as prices
+from smm_bt.execution.bars import Bar, current_bar
+from smm_bt.execution.commission import FuturesCommission
+from smm_bt.execution.intrabar import fill_stop, liquidation_touched, settle_funding, stop_touched
+from smm_bt.execution.ledger import FillResult, FuturesLedger
+from smm_bt.execution.market_history import MarketHistory
+from smm_bt.execution.order_filler import OrderFiller
+from smm_bt.execution.order_groups import OrderGroups
+from smm_bt.model import CloseReason, SkippedEntry
+
+Order = Any  # backtrader.Order; backtrader ships no types
+Data = Any  # a backtrader data feed
+
+_SUPPORTED = (bt.Order.Market, bt.Order.Limit, bt.Order.Stop, bt.Order.StopLimit)
+
+
+class PaperBroker(bt.BrokerBase):
+    """Simulates one isolated-margin account at fixed leverage for any Backtrader strategy.
+
+    ``getcash()`` is the free balance, ``getvalue()`` the equity at the last closes. Orders made at a candle's close
+    are filled from the next candle on: market orders at its open, resting orders by
+    :mod:`smm_bt.execution.order_prices`. Inside a candle the order is: closes, entries, funding, stop loss, stop
+    orders, liquidation, limit orders; each over the data feeds in the order they were added.
+
+    Order keywords beyond Backtrader's own: ``reduce_only=True`` never opens, ``sized_at_fill=True`` is sized by
+    ``position_size()`` at its fill, ``reason`` becomes the trade's close reason (``manual`` otherwise), ``order_id``
+    names the order in the trade log.
+    """
+
+    def __init__(self, ledger: FuturesLedger, histories: Mapping[str, MarketHistory] | None = None) -> None:
+        """Trade on ``ledger``; ``histories`` give mark prices and funding for feeds of that name."""
+        super().__init__()
+        self.ledger = ledger
+        self.histories = histories or {}
+        self.startingcash = self.startingvalue = self.cash = ledger.initial_balance_usdt
+        self._filler = OrderFiller(ledger)
+        self._groups = OrderGroups()
+        self._pending: list[Order] = []
+        self._notifications: deque[Order] = deque()
+        self._seen: dict[str, int] = {}
+        self.addcommissioninfo(FuturesCommission(commission=ledger.costs.fee.rate))
+
+    # ---- what strategies, observers and analyzers ask
+
+    def getcash(self) -> float:
+        """Return the free balance in USDT."""
+        return self.ledger.free_balance_usdt
+
+    get_cash = getcash
+
+    def getvalue(self, datas: list[Data] | None = None) -> float:
+        """Return the equity in USDT at the last closes, or the value of the positions in ``datas`` alone."""
+        if datas is not None:
+            symbols = {data._name for data in datas}
+            held = [p for s, p in self.ledger.positions.items() if s in symbols]
+            return sum(p.margin_usdt + p.unrealized_pnl(self._filler.openers[p.symbol].data.close[0]) for p in held)
+        if not self.ledger.positions:
+            return self.ledger.wallet_usdt
+        return self.ledger.equity_usdt(self.last_prices())
+
+    get_value = getvalue
+
+    def last_prices(self) -> dict[str, float]:
+        """Return the last close of every symbol with an open position."""
+        return {symbol: self._filler.openers[symbol].data.close[0] for symbol in self.ledger.positions}
+
+    def getposition(self, data: Data, clone: bool = True) -> bt.Position:
+        """Return the position of ``data``: signed size and average entry price."""
+        position = self._filler.positions.setdefault(data._name, bt.Position())
+        return position.clone() if clone else position
+
+    @property
+    def skipped_entries(self) -> list[SkippedEntry]:
+        """Entries that were wanted and could not be sized, with figures."""
+        return self._filler.skipped_entries
+
+    def get_orders_open(self, safe: bool = False) -> list[Order]:
+        """Return the orders still working."""
+        return [order.clone() if safe else order for order in self._pending]
+
+    def orderstatus(self, order: Order) -> int:
+        """Return the order's status."""
+        return int(order.status)
+
+    def get_notification(self) -> Order | None:
+        """Return the next order notification, or None."""
+        return self._notifications.popleft() if self._notifications else None
+
+    def add_order_history(self, orders: Any, notify: bool = False) -> None:
+        """Refuse: past orders cannot be replayed into a margin account."""
+        raise NotImplementedError("order history is not supported by PaperBroker; make the orders in a strategy")
+
+    def set_fund_history(self, fund: Any) -> None:
+        """Refuse: the account is not a fund."""
+        raise NotImplementedError("fund history is not supported by PaperBroker")
+
+    # ---- orders in
+
+    def buy(self, owner: Any, data: Data, size: float, **kwargs: Any) -> Order:
+        """Make a buy order; it is submitted and accepted at once and works from the next candle on."""
+        return self._make(bt.BuyOrder, owner, data, size, **kwargs)
+
+    def sell(self, owner: Any, data: Data, size: float, **kwargs: Any) -> Order:
+        """Make a sell order; it is submitted and accepted at once and works from the next candle on."""
+        return self._make(bt.SellOrder, owner, data, size, **kwargs)
+
+    def _make(
+        self,
+        order_class: Any,
+        owner: Any,
+        data: Data,
+        size: float,
+        price: float | None = None,
+        plimit: float | None = None,
+        exectype: int | None = None,
+        valid: Any = None,
+        tradeid: int = 0,
+        oco: Order = None,
+        trailamount: float | None = None,
+        trailpercent: float | None = None,
+        parent: Order = None,
+        transmit: bool = True,
+        **info: Any,
+    ) -> Order:
+        order = order_class(
+            owner=owner,
+            data=data,
+            size=size,
+            price=price,
+            pricelimit=plimit,
+            exectype=exectype,
+            valid=valid,
+            tradeid=tradeid,
+            oco=oco,
+            trailamount=trailamount,
+            trailpercent=trailpercent,
+            parent=parent,
+            transmit=transmit,
+        )
+        order.addinfo(**info)
+        order.addcomminfo(self.getcommissioninfo(data))
+        for ready in self._groups.register(order):
+            self.submit(ready)
+        return order
+
+    def submit(self, order: Order) -> Order:
+        """Submit and accept ``order``, or reject what this venue does not know."""
+        order.submit(self)
+        self.notify(order)
+        if order.exectype not in _SUPPORTED:
+            return self._end(order, order.reject, f"order type {order.getordername()} is not supported")
+        if order.data._name not in self.ledger.instruments:
+            return self._end(order, order.reject, f"no market rules are known for {order.data._name!r}")
+        order.accept(self)
+        self.notify(order)
+        self._pending.append(order)
+        self._seen[order.data._name] = len(order.data)
+        return order
+
+    def cancel(self, order: Order) -> bool:
+        """Cancel ``order`` if it still works; return whether it did."""
+        if order not in self._pending:
+            return False
+        self._end(order, order.cancel, "cancelled by the strategy")
+        return True
+
+    def notify(self, order: Order) -> None:
+        """Queue a snapshot of ``order`` for the strategy."""
+        self._notifications.append(order.clone())
+
+    # ---- one step of the clock
+
+    def next(self) -> None:
+        """Let the candles that are new in this step act on pending orders and positions."""
+        if not self._pending and not self.ledger.positions:
+            return
+        bars = self._new_bars()
+        if not bars:
+            return
+        self._expire(bars)
+        self._fill_at_open(bars)
+        self._settle_funding(bars)
+        self._check_stop_losses(bars)
+        self._fill_inside(bars, bt.Order.Stop, bt.Order.StopLimit)
+        self._check_liquidations(bars)
+        self._fill_inside(bars, bt.Order.Limit)
+
+    def _new_bars(self) -> dict[str, Bar]:
+        datas = {order.data._name: order.data for order in self._pending}
+        datas |= {symbol: self._filler.openers[symbol].data for symbol in self.ledger.positions}
+        bars: dict[str, Bar] = {}
+        for symbol, data in sorted(datas.items(), key=lambda item: item[1]._id):
+            if len(data) > self._seen.get(symbol, 0):
+                self._seen[symbol] = len(data)
+                bars[symbol] = current_bar(data, self.histories.get(symbol))
+        return bars
+
+    def _expire(self, bars: Mapping[str, Bar]) -> None:
+        for order in [o for o in self._pending if o.data._name in bars and o.expire()]:
+            self._end(order, order.expire, "its validity ended")
+
+    def _fill_at_open(self, bars: Mapping[str, Bar]) -> None:
+        for order in self._working(bars):
+            candle = bars[order.data._name]
+            price = _price_at_open(order, candle.open)
+            if price is not None:
+                self._execute(order, price, candle.open_ms)
+
+    def _fill_inside(self, bars: Mapping[str, Bar], *kinds: int) -> None:
+        for order in self._working(bars):
+            candle = bars[order.data._name]
+            price = _price_inside(order, candle.high, candle.low) if order.exectype in kinds else None
+            if price is not None:
+                self._execute(order, price, candle.last_ms)
+
+    def _working(self, bars: Mapping[str, Bar]) -> list[Order]:
+        """Pending orders of the new bars: reduce-only first, then by feed, then by age."""
+        orders = [order for order in self._pending if order.data._name in bars]
+        return sorted(orders, key=lambda o: (not o.info.get("reduce_only"), o.data._id, o.ref))
+
+    def _settle_funding(self, bars: Mapping[str, Bar]) -> None:
+        for symbol, candle in bars.items():
+            if candle.settlements and symbol in self.ledger.positions:
+                settle_funding(self.ledger, symbol, candle.settlements)
+
+    def _check_stop_losses(self, bars: Mapping[str, Bar]) -> None:
+        for symbol, candle in bars.items():
+            position = self.ledger.positions.get(symbol)
+            if position and stop_touched(position.side, position.stop_price, candle.high, candle.low):
+                order_id = f"{symbol}-{candle.open_ms}-stop"
+                result = fill_stop(self.ledger, symbol, candle.open, candle.last_ms, order_id)
+                self._venue_closed(symbol, CloseReason.STOP_LOSS, result)
+
+    def _check_liquidations(self, bars: Mapping[str, Bar]) -> None:
+        for symbol, candle in bars.items():
+            position = self.ledger.positions.get(symbol)
+            if position and liquidation_touched(
+                position.side, position.liquidation_price, candle.liquidation_high, candle.liquidation_low
+            ):
+                order_id = f"{symbol}-{candle.open_ms}-liquidation"
+                result = self.ledger.liquidate(symbol, candle.last_ms, order_id)
+                self._venue_closed(symbol, CloseReason.LIQUIDATION, result)
+
+    # ---- fills out
+
+    def _execute(self, order: Order, price: float, time_ms: int) -> None:
+        if not order.active() or not order.alive():
+            return
+        refusal = self._filler.fill(order, price, time_ms)
+        if refusal is not None:
+            if order.executed.size:
+                self.notify(order)
+            self._end(order, getattr(order, refusal.ending), refusal.why)
+            return
+        order.completed()
+        self._forget(order)
+
+    def _venue_closed(self, symbol: str, reason: CloseReason, result: FillResult) -> None:
+        order = self._filler.venue_closed(symbol, reason, result)
+        self.notify(order)
+        for left in [o for o in self._pending if o.data._name == symbol]:
+            self._end(left, left.cancel, f"the position was closed: {reason}")
+
+    def _end(self, order: Order, ending: Any, why: str) -> Order:
+        """Let ``order`` end without a fill; ``order.info.why`` says why."""
+        order.addinfo(why=why)
+        ending()
+        self._forget(order)
+        return order
+
+    def _forget(self, order: Order) -> None:
+        """Announce the end of ``order`` and end what depends on it."""
+        if order in self._pending:
+            self._pending.remove(order)
+        self.notify(order)
+        if order.status == order.Completed:
+            self._groups.activate_children(order)
+        for other in self._groups.ended_with(order):
+            self._end(other, other.cancel, f"order {order.ref} of its group ended")
+
+
+def _price_at_open(order: Order, candle_open: float) -> float | None:
+    """Return the price at which the order is filled by the open of its first or a later candle."""
+    side = 1 if order.isbuy() else -1
+    if order.exectype == bt.Order.Market:
+        return candle_open
+    if order.exectype == bt.Order.Limit or order.triggered:
+        limit = order.created.pricelimit if order.triggered else order.created.price
+        return prices.limit_at_open(side, limit, candle_open)
+    price = prices.stop_at_open(side, order.created.price, candle_open)
+    if order.exectype == bt.Order.StopLimit:
+        order.triggered = price is not None
+        return prices.limit_at_open(side, order.created.pricelimit, candle_open) if order.triggered else None
+    return price
+
+
+def _price_inside(order: Order, high: float, low: float) -> float | None:
+    """Return the price at which the order is filled inside the candle; a stop-limit is only triggered there."""
+    side = 1 if order.isbuy() else -1
+    if order.exectype == bt.Order.Limit:
+        return prices.limit_inside(side, order.created.price, high, low)
+    if order.triggered:
+        return prices.limit_inside(side, order.created.pricelimit, high, low)
+    price = prices.stop_inside(side, order.created.price, high, low)
+    if order.exectype == bt.Order.StopLimit:
+        order.triggered = price is not None
+        return None
+    return price

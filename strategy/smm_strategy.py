@@ -1,0 +1,64 @@
+"""SmmStrategy: reads the SMM lines, asks the rules, makes orders. No I/O, no clock, no settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import backtrader as bt
+
+from strategy.rules import Decision, RowFlags, RuleOptions, decide
+
+Data = Any  # a backtrader data feed with the SMM lines and open_ms()
+
+
+class SmmStrategy(bt.Strategy):
+    """Trades the three flags of any number of :class:`feeds.smm.SmmFeed` on one account.
+
+    At each step the candles that are new are judged in the order their feeds were added; all closes are ordered
+    before all entries, so that an entry is sized on what the closes have freed. ``rulings`` keeps each decision that
+    was not to do nothing: (open_ms, symbol, flags, position side, decision).
+    """
+
+    params = (("close_on_opposite_signal", True),)
+
+    def __init__(self) -> None:
+        self.rulings: list[tuple[int, str, RowFlags, int, Decision]] = []
+        self._options = RuleOptions(self.p.close_on_opposite_signal)
+        self._rows = [(data, data.buy_signal, data.sell_signal, data.profit_target_hit) for data in self.datas]
+        self._judged = dict.fromkeys(self.datas, 0)
+
+    def prenext(self) -> None:
+        """Trade a symbol even while another one's candles have not begun."""
+        self.next()
+
+    def next(self) -> None:
+        """Judge every new row that carries a flag and order what was decided."""
+        decided: list[tuple[Data, Decision]] = []
+        for data, buy, sell, target in self._rows:
+            count = len(data)
+            if count == self._judged[data]:
+                continue
+            self._judged[data] = count
+            if buy[0] or sell[0] or target[0]:
+                flags = RowFlags(bool(buy[0]), bool(sell[0]), bool(target[0]))
+                decided.append((data, self._judge(data, flags)))
+        if decided:
+            self._order(decided)
+
+    def _judge(self, data: Data, flags: RowFlags) -> Decision:
+        size = self.broker.getposition(data, clone=False).size
+        side = (size > 0) - (size < 0)
+        decision = decide(flags, side, self._options)
+        if decision.close_reason or decision.entry_side or decision.conflicting_signals:
+            self.rulings.append((data.open_ms(), data._name, flags, side, decision))
+        return decision
+
+    def _order(self, decided: list[tuple[Data, Decision]]) -> None:
+        for data, decision in decided:
+            if decision.close_reason:
+                order_id = f"{data._name}-{data.open_ms()}-close"
+                self.close(data=data, reduce_only=True, reason=decision.close_reason, order_id=order_id)
+        for data, decision in decided:
+            if decision.entry_side:
+                enter = self.buy if decision.entry_side > 0 else self.sell
+                enter(data=data, sized_at_fill=True, order_id=f"{data._name}-{data.open_ms()}-entry")
