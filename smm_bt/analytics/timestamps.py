@@ -11,7 +11,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 def iso_utc(time_ms: int) -> str:
     """Return ``2024-10-01T00:05:00Z``; with milliseconds only where they are not zero."""
     seconds, millis = divmod(time_ms, 1000)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
     return f"{text}.{millis:03d}Z" if millis else f"{text}Z"
 
 
