@@ -31,7 +31,8 @@ def to_backtrader_array(time_ms: NDArray[np.int64]) -> NDArray[np.float64]:
     """
     minutes = time_ms // MINUTE_MS
     days, minute_of_day = np.divmod(minutes, _MINUTES_PER_DAY)
-    return (days + _EPOCH_DAY).astype(np.float64) + _MINUTE_SHARES[minute_of_day]
+    stamps: NDArray[np.float64] = (days + _EPOCH_DAY).astype(np.float64) + _MINUTE_SHARES[minute_of_day]
+    return stamps
 
 
 def from_backtrader(number: float) -> int:

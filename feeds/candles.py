@@ -1,4 +1,4 @@
-"""Candles of one symbol, checked once at the door: UTC, ordered, on the grid, finite. Gaps are counted, never filled."""
+"""Candles of one symbol, checked once at the door: UTC, ordered, on the grid, finite; gaps counted, never filled."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ def _check_count(open_ms: IntArray, source: str) -> None:
         raise CandleError(f"{source}: there are no candles in it; give a file with at least two.")
     if len(open_ms) == 1:
         raise CandleError(
-            f"{source}: there is only one candle ({iso_utc(int(open_ms[0]))}); a signal at a candle's close is executed "
-            "at the next open, so at least two are needed."
+            f"{source}: there is only one candle ({iso_utc(int(open_ms[0]))}); a signal at a candle's close is "
+            "executed at the next open, so at least two are needed."
         )
 
 
@@ -141,10 +141,11 @@ def _check_times(open_ms: IntArray, timeframe: str, source: str) -> None:
             "sort the candles by time and remove duplicates."
         )
     length = timeframe_ms(timeframe)
-    if int(steps.min()) > length:
+    spacing = {ms: name for name, ms in TIMEFRAMES_MS.items()}.get(int(steps.min()))
+    if spacing is not None and int(steps.min()) > length and len(steps) > 1:
         raise CandleError(
-            f"{source}: its candles are at least {_spell(int(steps.min()))} apart, but the timeframe asked for is "
-            f"{timeframe}; name the timeframe these candles have."
+            f"{source}: its candles are at least {spacing} apart, but the timeframe asked for is {timeframe}; "
+            "name the timeframe these candles have."
         )
     off_grid = (open_ms - grid_offset_ms(timeframe)) % length != 0
     if off_grid.any():
@@ -153,11 +154,6 @@ def _check_times(open_ms: IntArray, timeframe: str, source: str) -> None:
             f"{source}: candle {iso_utc(int(open_ms[row]))} in row {row + 1} does not open on the {timeframe} grid; "
             "the file may be of another timeframe or time zone (times must be UTC open times)."
         )
-
-
-def _spell(length_ms: int) -> str:
-    names = {length: name for name, length in TIMEFRAMES_MS.items()}
-    return names.get(length_ms, f"{length_ms / 60_000:g} minutes")
 
 
 def _check_values(open_ms: IntArray, values: Mapping[str, FloatArray], source: str) -> None:

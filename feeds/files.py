@@ -96,7 +96,7 @@ def _read_columns(path: Path, wanted: tuple[str, ...]) -> dict[str, NDArray[Any]
             f"the file needs timestamp, {', '.join(wanted)}."
         )
     _refuse_several_symbols(path, table)
-    columns = {name: _floats(path, table, name) for name in wanted}
+    columns: dict[str, NDArray[Any]] = {name: _floats(path, table, name) for name in wanted}
     columns["open_ms"] = _milliseconds(path, table)
     return columns
 

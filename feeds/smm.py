@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import backtrader as bt
 import numpy as np
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from feeds.bt_time import to_backtrader, to_backtrader_array
 from feeds.candles import Candles
 from feeds.lines import CANDLE_COLUMNS, FLAG_LINES
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _BACKTRADER_FRAMES = {"m": (bt.TimeFrame.Minutes, 1), "h": (bt.TimeFrame.Minutes, 60)} | {
     "d": (bt.TimeFrame.Days, 1),
@@ -26,8 +29,8 @@ class SmmFeed(bt.feed.DataBase):
     timeframes cannot look ahead. Build one with :func:`smm_feed`, which adds the further columns as lines.
     """
 
-    lines = FLAG_LINES
-    params = (("candles", None), ("columns", None))
+    lines: Any = FLAG_LINES
+    params: Any = (("candles", None), ("columns", None))
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +61,7 @@ class SmmFeed(bt.feed.DataBase):
             return
         for name, column in self._line_columns().items():
             line = getattr(self.lines, name)
-            line.array = memoryview(column)
+            line.array = memoryview(cast("Buffer", column))
             line.extension = 0
         self.home()
 

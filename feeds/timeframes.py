@@ -23,7 +23,7 @@ TIMEFRAMES_MS = {
     "1w": 7 * DAY_MS,
 }
 
-#: 1970-01-05 was the first Monday of the epoch: weekly candles open on Mondays, all others on multiples of their length.
+#: 1970-01-05 was the first Monday of the epoch: weekly candles open on Mondays, others on multiples of their length.
 _FIRST_MONDAY_MS = 4 * DAY_MS
 
 

@@ -1,0 +1,165 @@
+"""Settings: command line > environment > .env > smm.toml > default, as one frozen, validated object."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from feeds.timeframes import TIMEFRAMES_MS
+from smm_bt.app.environment import read_dotenv, read_environment
+from smm_bt.errors import SettingsError
+from smm_bt.model import TradingMode
+
+_TOML_TABLES = {"strategy"}
+_SECRETS = ("BINANCE_TESTNET_API_KEY", "BINANCE_TESTNET_API_SECRET")
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _absent(value: Any) -> Any:
+    return None if isinstance(value, str) and value.strip().lower() in {"", "none", "off"} else value
+
+
+class Settings(BaseModel):
+    """Every setting of SPEC §11; leverage and risk fraction are constants of :mod:`smm_bt.model`, not settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    TRADING_MODE: TradingMode = TradingMode.PAPER
+    CLOSE_ON_OPPOSITE_SIGNAL: bool = True
+    SYMBOLS: Annotated[tuple[str, ...], BeforeValidator(_split)] = ("BTCUSDT",)
+    TIMEFRAME: str | None = None
+    STRATEGY_FILE: Annotated[Path | None, BeforeValidator(_absent)] = None
+    INITIAL_BALANCE_USDT: float = Field(10_000.0, gt=0, allow_inf_nan=False)
+    TAKER_FEE_RATE: float = Field(0.0005, ge=0, lt=1, allow_inf_nan=False)
+    SLIPPAGE_BPS: float = Field(0.0, ge=0, lt=10_000, allow_inf_nan=False)
+    STOP_LOSS_PERCENT: Annotated[float | None, BeforeValidator(_absent)] = Field(
+        None, gt=0, lt=100, allow_inf_nan=False
+    )
+    WARMUP_CANDLES: int = Field(1500, ge=1)
+    DATA_DIR: Path = Path("data")
+    RUNS_DIR: Path = Path("runs")
+    BINANCE_TESTNET_API_KEY: SecretStr | None = None
+    BINANCE_TESTNET_API_SECRET: SecretStr | None = None
+    STRATEGY_PARAMETERS: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("TIMEFRAME")
+    @classmethod
+    def _known_timeframe(cls, value: str | None) -> str | None:
+        if value is not None and value not in TIMEFRAMES_MS:
+            raise ValueError(f"use one of {', '.join(TIMEFRAMES_MS)}")
+        return value
+
+    @field_validator("SYMBOLS")
+    @classmethod
+    def _plain_symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(name.upper() for name in value)
+        if not names or len(set(names)) != len(names):
+            raise ValueError("name at least one symbol, each once, for example BTCUSDT,ETHUSDT")
+        return names
+
+    def public(self) -> dict[str, Any]:
+        """Return the settings as plain JSON values with secrets masked, for journal and report."""
+        values: dict[str, Any] = self.model_dump(mode="json")
+        return {name: ("***" if name in _SECRETS and value else value) for name, value in values.items()}
+
+
+def load_settings(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Return the settings in force.
+
+    Args:
+        overrides: values given on the command line, by setting name; None values are as if not given.
+        folder: where ``.env`` and ``smm.toml`` are looked for; the current folder by default.
+        environment: the process environment by default.
+
+    Raises:
+        SettingsError: an unknown key in ``.env`` or ``smm.toml``, or a value that is malformed or out of range.
+    """
+    return _validated(settings_by_source(overrides, folder=folder, environment=environment))
+
+
+def settings_by_source(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, tuple[Any, str]]:
+    """Return each setting that is given, with where it comes from: ``command line``, ``environment``, a file."""
+    folder = folder or Path()
+    names = set(Settings.model_fields) - {"STRATEGY_PARAMETERS"}
+    found: dict[str, tuple[Any, str]] = {}
+    for key, value in _read_toml(folder / "smm.toml").items():
+        found[_known(key, names | {"STRATEGY_PARAMETERS"}, "smm.toml")] = (value, "smm.toml")
+    for key, value in read_dotenv(folder / ".env").items():
+        found[_known(key, names, ".env")] = (value, ".env")
+    found |= {key: (value, "environment") for key, value in read_environment(names, environment).items()}
+    found |= {key: (value, "command line") for key, value in (overrides or {}).items() if value is not None}
+    return found
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as problem:
+        raise SettingsError(f"{path.name}: cannot be read ({problem}); repair it or remove it.") from problem
+    values = {key: value for key, value in content.items() if key not in _TOML_TABLES}
+    strategy = content.get("strategy", {})
+    unknown = set(strategy) - {"parameters"} if isinstance(strategy, dict) else {"strategy"}
+    if unknown:
+        raise SettingsError(
+            f"smm.toml: [strategy] holds {', '.join(sorted(unknown))}, but only the table [strategy.parameters] is known."
+        )
+    if "parameters" in strategy:
+        values["STRATEGY_PARAMETERS"] = strategy["parameters"]
+    return values
+
+
+def _known(key: str, names: set[str], source: str) -> str:
+    if key.upper() in names:
+        return key.upper()
+    close = difflib.get_close_matches(key.upper(), names, n=1, cutoff=0.6)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(names))}."
+    raise SettingsError(f"{source}: there is no setting {key}; {hint}")
+
+
+def _validated(found: Mapping[str, tuple[Any, str]]) -> Settings:
+    try:
+        return Settings(**{key: value for key, (value, _) in found.items()})
+    except ValidationError as problem:
+        first = problem.errors(include_url=False, include_input=False)[0]
+        key = str(first["loc"][0])
+        value, source = found.get(key, ("", "default"))
+        shown = "***" if key in _SECRETS else repr(value)
+        raise SettingsError(f"{key}={shown} ({source}): {_advice(key, first)}") from None
+
+
+def _advice(key: str, error: Any) -> str:
+    if key == "TRADING_MODE":
+        return "there are two modes, PAPER (virtual money) and TESTNET (the venue's demo account); no other exists."
+    kind = error["type"]
+    context = error.get("ctx", {})
+    bounds = {
+        "greater_than": "must be greater than {gt}",
+        "greater_than_equal": "must be at least {ge}",
+        "less_than": "must be less than {lt}",
+        "less_than_equal": "must be at most {le}",
+    }
+    if kind in bounds:
+        return bounds[kind].format(**context) + "."
+    if kind == "value_error":
+        return f"{context['error']}."
+    return f"{error['msg'][:1].lower()}{error['msg'][1:]}."
