@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import backtrader as bt
 import numpy as np
@@ -34,6 +34,19 @@ class ReplayPlan:
     initial_balance_usdt: float
     costs: Costs = field(default_factory=Costs)
     options: RuleOptions = field(default_factory=RuleOptions)
+
+
+class EngineRun(NamedTuple):
+    """What an engine made of a plan, which one it was, and why that one."""
+
+    record: RunRecord
+    engine: str
+    reason: str
+
+
+def run_replay(plan: ReplayPlan, engine: str = "auto") -> EngineRun:
+    """Run ``plan`` with the engine asked for."""
+    return EngineRun(run_stock(plan), "stock", "the only engine")
 
 
 def run_stock(plan: ReplayPlan, analyzers: Sequence[tuple[type, dict[str, Any]]] = ()) -> RunRecord:

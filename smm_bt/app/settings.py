@@ -106,7 +106,20 @@ def settings_by_source(
         found[_known(key, names, ".env")] = (value, ".env")
     found |= {key: (value, "environment") for key, value in read_environment(names, environment).items()}
     found |= {key: (value, "command line") for key, value in (overrides or {}).items() if value is not None}
-    return found
+    return _without_unused_keys(found)
+
+
+def _without_unused_keys(found: dict[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
+    """Drop the venue's keys unless the mode needs them: PAPER does not even load a configured key."""
+    mode = found.get("TRADING_MODE", (TradingMode.PAPER, ""))[0]
+    if mode == TradingMode.TESTNET:
+        return found
+    return {key: entry for key, entry in found.items() if key not in _SECRETS}
+
+
+def known_setting(key: str, source: str) -> str:
+    """Return the setting's proper name for a key given by a person; SettingsError with "did you mean" otherwise."""
+    return _known(key, set(Settings.model_fields) - {"STRATEGY_PARAMETERS"}, source)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -121,7 +134,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     unknown = set(strategy) - {"parameters"} if isinstance(strategy, dict) else {"strategy"}
     if unknown:
         raise SettingsError(
-            f"smm.toml: [strategy] holds {', '.join(sorted(unknown))}, but only the table [strategy.parameters] is known."
+            f"smm.toml: [strategy] holds {', '.join(sorted(unknown))}, but only [strategy.parameters] is known."
         )
     if "parameters" in strategy:
         values["STRATEGY_PARAMETERS"] = strategy["parameters"]

@@ -1,0 +1,106 @@
+"""The composition root: settings and files in, the wired parts of a run out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from feeds.lines import BUY_SIGNAL, SELL_SIGNAL
+from smm_bt.analytics.run_info import RunInfo
+from smm_bt.app.clock import now_ms
+from smm_bt.app.columns import StrategyColumns, strategy_columns
+from smm_bt.app.engines import EngineRun, ReplayPlan
+from smm_bt.app.inputs import ReplayFiles, read_histories
+from smm_bt.app.settings import Settings
+from smm_bt.execution.costs import Costs, NoStopLoss, Slippage, StopLoss, TakerFee
+from smm_bt.execution.market_history import MarketHistory
+from smm_bt.execution.market_rules import load_instruments
+from smm_bt.model import LEVERAGE, RISK_FRACTION
+from strategy.loader import LocatedStrategy, locate_strategy
+from strategy.rules import RuleOptions
+
+
+@dataclass(frozen=True, eq=False)
+class ReplayParts:
+    """What a replay runs on, and what its report must say about where that came from."""
+
+    plan: ReplayPlan
+    strategy: LocatedStrategy
+    columns: Mapping[str, StrategyColumns]
+    settings: Settings
+    started_ms: int
+
+
+def build_replay(files: ReplayFiles, settings: Settings) -> ReplayParts:
+    """Read candles and market rules, run the strategy file on the candles, and wire a replay plan.
+
+    The strategy is located first and the market rules are read before its code runs, so that nothing slow happens
+    before a wrong command line is refused.
+    """
+    started_ms = now_ms()
+    strategy = locate_strategy(settings.STRATEGY_FILE)
+    histories = read_histories(files, settings)
+    instruments = load_instruments(histories, files.exchange_info, files.brackets)
+    columns = strategy_columns(strategy, histories, settings.STRATEGY_PARAMETERS)
+    plan = ReplayPlan(
+        histories=histories,
+        columns={symbol: computed.lines for symbol, computed in columns.items()},
+        instruments=instruments,
+        initial_balance_usdt=settings.INITIAL_BALANCE_USDT,
+        costs=build_costs(settings),
+        options=RuleOptions(settings.CLOSE_ON_OPPOSITE_SIGNAL),
+    )
+    return ReplayParts(plan, strategy, columns, settings, started_ms)
+
+
+def build_costs(settings: Settings) -> Costs:
+    """Return the fee, slippage and stop policies the settings ask for."""
+    percent = settings.STOP_LOSS_PERCENT
+    stop = NoStopLoss() if percent is None else StopLoss(percent)
+    return Costs(TakerFee(settings.TAKER_FEE_RATE), Slippage(settings.SLIPPAGE_BPS), stop)
+
+
+def describe_replay(parts: ReplayParts, run: EngineRun, run_id: str) -> RunInfo:
+    """Return the circumstances of a finished replay for report and journal."""
+    histories = parts.plan.histories
+    candles = [history.candles for history in histories.values()]
+    return RunInfo(
+        run_id=run_id,
+        mode="replay",
+        market_source="stored candles",
+        symbols=tuple(histories),
+        timeframe=candles[0].timeframe,
+        timeframe_ms=candles[0].timeframe_ms,
+        first_candle_ms=min(int(series.open_ms[0]) for series in candles),
+        last_candle_ms=max(int(series.open_ms[-1]) for series in candles),
+        candles=sum(len(series) for series in candles),
+        candles_by_symbol={series.symbol: len(series) for series in candles},
+        gaps=sum(len(series.gaps) for series in candles),
+        missing_candles=sum(series.missing for series in candles),
+        strategy_file=str(parts.strategy.path),
+        strategy_sha256=parts.strategy.sha256,
+        strategy_is_reference=parts.strategy.is_reference,
+        has_profit_target=all(columns.has_profit_target for columns in parts.columns.values()),
+        engine=run.engine,
+        engine_reason=run.reason,
+        funding_modelled=all(history.funding_modelled for history in histories.values()),
+        conflicting_signals=_conflicts(parts.columns),
+        settings=settings_in_force(parts.settings, histories),
+        leverage=LEVERAGE,
+        risk_fraction=float(RISK_FRACTION),
+        stop_loss_percent=parts.settings.STOP_LOSS_PERCENT,
+        started_ms=parts.started_ms,
+        finished_ms=now_ms(),
+    )
+
+
+def settings_in_force(settings: Settings, histories: Mapping[str, MarketHistory]) -> dict[str, object]:
+    """Return the settings, secrets masked, with the symbols and the timeframe the files turned out to hold."""
+    timeframe = next(iter(histories.values())).candles.timeframe
+    return settings.public() | {"SYMBOLS": list(histories), "TIMEFRAME": timeframe}
+
+
+def _conflicts(columns: Mapping[str, StrategyColumns]) -> int:
+    return sum(int(np.count_nonzero(c.lines[BUY_SIGNAL] & c.lines[SELL_SIGNAL])) for c in columns.values())

@@ -1,0 +1,157 @@
+"""The command line: ``smm-bt …``. Reads arguments, runs a command, turns errors into sentences and exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import click
+import typer
+
+from smm_bt import __version__
+from smm_bt.errors import Interrupted, SmmBtError, UsageError
+
+app = typer.Typer(
+    name="smm-bt",
+    help="Run your compute_smm() on Binance USDⓈ-M futures candles, on virtual or demo money only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
+) -> None:
+    """Options of every command (--debug is read in main)."""
+    if version:
+        typer.echo(f"smm-bt {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def replay(
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Further candle files.")] = None,
+    candles: Annotated[list[Path] | None, typer.Option(help="Candle file (CSV, CSV.gz, Parquet); repeatable.")] = None,
+    symbol: Annotated[list[str] | None, typer.Option(help="Symbol in DATA_DIR, or of the candle file.")] = None,
+    since: Annotated[str | None, typer.Option(help="First candle, UTC, for example 2025-01-01.")] = None,
+    until: Annotated[str | None, typer.Option(help="End, UTC, not included.")] = None,
+    strategy: Annotated[Path | None, typer.Option(help="Your file with compute_smm().")] = None,
+    timeframe: Annotated[str | None, typer.Option(help="Timeframe of the candles, for example 5m.")] = None,
+    funding: Annotated[list[Path] | None, typer.Option(help="Funding rates: timestamp,funding_rate.")] = None,
+    mark: Annotated[list[Path] | None, typer.Option(help="Mark-price candles; they decide liquidations.")] = None,
+    exchange_info: Annotated[Path | None, typer.Option(help="The venue's exchangeInfo JSON.")] = None,
+    brackets: Annotated[Path | None, typer.Option(help="The venue's leverageBracket JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to make; it must not exist.")] = None,
+    engine: Annotated[str, typer.Option(help="auto, stock, event or plan.")] = "auto",
+    tearsheet: Annotated[bool, typer.Option("--tearsheet/--no-tearsheet", help="Write tearsheet.html.")] = True,
+    chart: Annotated[bool, typer.Option("--chart/--no-chart", help="Write chart.html.")] = True,
+    setting: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
+) -> None:
+    """Replay stored candles: your signals on a simulated 20x account, a run folder with everything as the result."""
+    from smm_bt.app.inputs import ReplayFiles
+    from smm_bt.app.replay import ReplayRequest
+    from smm_bt.app.replay import replay as run_replay
+    from smm_bt.app.settings import load_settings
+
+    overrides = _settings_given(setting) | {"STRATEGY_FILE": strategy, "TIMEFRAME": timeframe}
+    settings = load_settings({key: value for key, value in overrides.items() if value is not None})
+    files = ReplayFiles(
+        candles=[*(candles or ()), *(more or ())],
+        symbols=symbol or (),
+        mark=mark or (),
+        funding=funding or (),
+        exchange_info=exchange_info,
+        brackets=brackets,
+        since_ms=_moment(since, "--since"),
+        until_ms=_moment(until, "--until"),
+    )
+    run_replay(ReplayRequest(files, settings, out, engine, tearsheet, chart), _console())
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=80, color_system=None)
+
+
+def _settings_given(pairs: list[str] | None) -> dict[str, Any]:
+    from smm_bt.app.settings import known_setting
+
+    given: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair}: write it as KEY=VALUE, for example --set SLIPPAGE_BPS=2.")
+        given[known_setting(key.strip(), "--set")] = value.strip()
+    return given
+
+
+def _moment(text: str | None, option: str) -> int | None:
+    if text is None:
+        return None
+    if text.isdigit() and len(text) > 8:
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{option} {text}: this is no date; write it like 2025-01-31 or 2025-01-31T12:00.") from None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(aware.timestamp() * 1000)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return its exit code (0 done, 1 failed, 2 usage or settings, 3 strategy file, 130 stopped)."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app(args=given, prog_name="smm-bt", standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.ClickException as wrong:
+        wrong.show()
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        return _say(Interrupted("Interrupted: the run was stopped and nothing half-written is left."), debug)
+    except Exception as error:  # the loop edge: every error leaves as a sentence and an exit code
+        return _say(error, debug)
+    return 0
+
+
+def _terminated(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(error: BaseException, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(f"smm-bt: {_sentence(error)}", file=sys.stderr)
+    return _exit_code(error)
+
+
+def _sentence(error: BaseException) -> str:
+    known = _exit_code(error) != 1 or isinstance(error, SmmBtError) or type(error).__name__ == "CandleError"
+    if known:
+        return str(error)
+    return (
+        f"an unexpected problem stopped the run ({type(error).__name__}: {error}); "
+        "run it again with --debug and report what it prints."
+    )
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, SmmBtError):
+        return error.exit_code
+    # Named, not imported: the command line must start without loading feeds and strategy.
+    return {"StrategyRefused": 3, "CandleFileMissing": 2}.get(type(error).__name__, 1)

@@ -1,0 +1,124 @@
+"""What a replay reads: candle, mark and funding files matched to symbols, market rules, the strategy's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from feeds.candles import Candles
+from feeds.files import name_parts, read_candles, read_funding, read_mark_candles
+from smm_bt.app.settings import Settings
+from smm_bt.errors import MarketDataError, UsageError
+from smm_bt.execution.market_history import MarketHistory, market_history
+
+_ENDINGS = (".parquet", ".csv.gz", ".csv")
+
+
+@dataclass(frozen=True)
+class ReplayFiles:
+    """The files and the range named on the command line; empty sequences where nothing was."""
+
+    candles: Sequence[Path] = ()
+    symbols: Sequence[str] = ()
+    mark: Sequence[Path] = ()
+    funding: Sequence[Path] = ()
+    exchange_info: Path | None = None
+    brackets: Path | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+def read_histories(files: ReplayFiles, settings: Settings) -> dict[str, MarketHistory]:
+    """Return the market history of each symbol, in the order the files were named.
+
+    Raises:
+        UsageError: nothing to replay was named, a symbol twice, timeframes that differ, a file that fits no symbol.
+        CandleError: a file that is refused at the door.
+        MarketDataError: no candles are left between --since and --until.
+    """
+    candles = _read_all(files, settings)
+    marks = _by_symbol(files.mark, candles, "--mark")
+    rates = _by_symbol(files.funding, candles, "--funding")
+    histories = {}
+    for symbol, series in candles.items():
+        mark = read_mark_candles(marks[symbol], symbol, series.timeframe) if symbol in marks else None
+        funding = read_funding(rates[symbol]) if symbol in rates else None
+        histories[symbol] = market_history(series, mark, funding)
+    return histories
+
+
+def _read_all(files: ReplayFiles, settings: Settings) -> dict[str, Candles]:
+    candles: dict[str, Candles] = {}
+    for path, symbol in _candle_files(files, settings):
+        series = _between(read_candles(path, symbol, settings.TIMEFRAME), files, path)
+        if series.symbol in candles:
+            raise UsageError(f"{series.symbol} is named twice; give each symbol one candle file.")
+        candles[series.symbol] = series
+    frames = {series.timeframe for series in candles.values()}
+    if len(frames) > 1:
+        raise UsageError(f"The candle files are of different timeframes ({', '.join(sorted(frames))}); use one.")
+    return candles
+
+
+def _between(candles: Candles, files: ReplayFiles, path: Path) -> Candles:
+    if files.since_ms is None and files.until_ms is None:
+        return candles
+    part = candles.between(files.since_ms, files.until_ms)
+    if len(part) < 2:
+        raise MarketDataError(
+            f"{path.name}: {len(part)} of its {len(candles)} candles lie between --since and --until; "
+            "at least two are needed, so widen the range."
+        )
+    return part
+
+
+def _candle_files(files: ReplayFiles, settings: Settings) -> list[tuple[Path, str | None]]:
+    if files.candles:
+        if files.symbols and (len(files.symbols) != 1 or len(files.candles) != 1):
+            raise UsageError("--symbol names the symbol of a single candle file; name several by their file names.")
+        return [(path, files.symbols[0] if files.symbols else None) for path in files.candles]
+    if not files.symbols:
+        raise UsageError("There is nothing to replay; name a candle file (--candles FILE) or a symbol (--symbol S).")
+    return [(_stored_file(symbol, settings), symbol) for symbol in files.symbols]
+
+
+def _stored_file(symbol: str, settings: Settings) -> Path:
+    """Find the candles of ``symbol`` in DATA_DIR, of the timeframe asked for, or of the only one there is."""
+    folder = settings.DATA_DIR
+    found = [
+        path
+        for path in sorted(folder.glob(f"{symbol}-*"))
+        if path.name.endswith(_ENDINGS)
+        and "-mark-" not in path.name
+        and name_parts(path)[1] is not None
+        and settings.TIMEFRAME in (None, name_parts(path)[1])
+    ]
+    if len(found) == 1:
+        return found[0]
+    wanted = f"{symbol} {settings.TIMEFRAME or 'candles'}"
+    if not found:
+        raise UsageError(
+            f"There are no {wanted} in {folder}; name a file with --candles, or put one there, for example "
+            f"{symbol}-5m.parquet."
+        )
+    raise UsageError(
+        f"There are several files of {wanted} in {folder} ({', '.join(path.name for path in found)}); "
+        "name one with --candles."
+    )
+
+
+def _by_symbol(paths: Sequence[Path], candles: Mapping[str, Candles], option: str) -> dict[str, Path]:
+    """Match files to symbols by their names; the only file of the only symbol may be called anything."""
+    if len(paths) == 1 and len(candles) == 1:
+        return {next(iter(candles)): paths[0]}
+    matched: dict[str, Path] = {}
+    for path in paths:
+        symbol = path.name.split("-")[0]
+        if symbol not in candles or symbol in matched:
+            raise UsageError(
+                f"{option} {path.name} does not belong to one of {', '.join(candles)}; begin its name with the symbol, "
+                "one file each."
+            )
+        matched[symbol] = path
+    return matched

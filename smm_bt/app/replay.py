@@ -1,0 +1,98 @@
+"""A historical replay from start to finish: parts, engine, run folder, summary, pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smm_bt.analytics.equity import EquityCurve, equity_curve, write_equity_parquet
+from smm_bt.analytics.journal_replay import write_replay
+from smm_bt.analytics.report import Report, build_report, write_report
+from smm_bt.analytics.run_info import RunInfo
+from smm_bt.analytics.summary import print_summary
+from smm_bt.analytics.trade_log import write_trades_csv
+from smm_bt.app.build import ReplayParts, build_replay, describe_replay
+from smm_bt.app.engines import run_replay
+from smm_bt.app.inputs import ReplayFiles
+from smm_bt.app.run_folder import choose_run_folder, whole_or_not_at_all
+from smm_bt.app.run_log import RunLog
+from smm_bt.app.settings import Settings
+from smm_bt.model import RunRecord
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class ReplayRequest:
+    """What one ``smm-bt replay`` asks for."""
+
+    files: ReplayFiles
+    settings: Settings
+    out: Path | None = None
+    engine: str = "auto"
+    tearsheet: bool = True
+    chart: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class ReplayResult:
+    """A finished replay: where it is and what it found."""
+
+    folder: Path
+    parts: ReplayParts
+    record: RunRecord
+    equity: EquityCurve
+    info: RunInfo
+    report: Report
+
+
+def replay(request: ReplayRequest, console: Console) -> ReplayResult:
+    """Run a replay, print its summary and leave its run folder; the pages are drawn after the figures are printed.
+
+    Raises:
+        SmmBtError, CandleError, StrategyRefused: what could not be used; nothing is left behind then.
+    """
+    label = "-".join((*request.files.symbols, *(path.name.split("-")[0] for path in request.files.candles)))[:40]
+    folder = choose_run_folder(request.settings.RUNS_DIR, request.out, label or "replay")
+    parts = build_replay(request.files, request.settings)
+    result = _run(request, parts, folder)
+    print_summary(result.report, console=console)
+    draw_pages(result, console, tearsheet=request.tearsheet, chart=request.chart)
+    console.print(f"Files: {folder}", soft_wrap=True, highlight=False)
+    return result
+
+
+def _run(request: ReplayRequest, parts: ReplayParts, folder: Path) -> ReplayResult:
+    run = run_replay(parts.plan, request.engine)
+    info = describe_replay(parts, run, folder.name)
+    closes = {symbol: (h.candles.open_ms, h.candles.close) for symbol, h in parts.plan.histories.items()}
+    equity = equity_curve(None, closes, run.record.ledger_entries, parts.plan.initial_balance_usdt, info.timeframe_ms)
+    report = build_report(run.record, equity, info)
+    result = ReplayResult(folder, parts, run.record, equity, info, report)
+    with whole_or_not_at_all(folder) as unfinished:
+        _write(result, unfinished)
+    return result
+
+
+def _write(result: ReplayResult, folder: Path) -> None:
+    with RunLog(folder / "run.log") as log:
+        log.write("replay_started", run_id=result.info.run_id, settings=result.info.settings)
+        log.write("engine", engine=result.info.engine, reason=result.info.engine_reason)
+        for skipped in result.record.skipped_entries[:1000]:
+            log.write("entry_skipped", symbol=skipped.symbol, time_ms=skipped.time_ms, why=skipped.why)
+        write_trades_csv(folder / "trades.csv", result.record.trades, result.info.run_id)
+        write_equity_parquet(folder / "equity.parquet", result.equity)
+        write_replay(folder / "journal.sqlite", result.record, result.equity, result.info)
+        write_report(folder / "report.json", result.report)
+        log.write("replay_finished", trades=len(result.record.trades), final_equity=result.report["final_equity"])
+
+
+def draw_pages(result: ReplayResult, console: Console, *, tearsheet: bool, chart: bool) -> None:
+    """Write ``tearsheet.html`` and ``chart.html`` into the finished run folder."""
+    if tearsheet:
+        from smm_bt.analytics.tearsheet import write_tearsheet
+
+        with console.status("drawing the tearsheet …"):
+            write_tearsheet(result.folder / "tearsheet.html", result.report, result.equity)
