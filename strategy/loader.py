@@ -153,7 +153,7 @@ def _execute(path: Path, source: bytes) -> ModuleType:
     code = _compile(path, source)
     name = f"smm_strategy_{_sha256(str(path).encode() + source)[:16]}"
     module = ModuleType(name)
-    module.__file__ = str(path)
+    module.__file__, module.__package__ = str(path), ""
     before = set(sys.modules)
     sys.modules[name] = module
     try:

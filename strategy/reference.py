@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-#: 38.2 and 61.8 are the published levels of the Choppiness Index: trending below the first, choppy above the second.
-CHOP_THRESHOLD = 38.2
+#: The published levels are 38.2 (trending below it) and 61.8 (choppy above it); this leaves a few trades a day on 5m.
+CHOP_THRESHOLD = 42.0
 
 _CELLS_AT_ONCE = 1 << 18
 
@@ -111,8 +111,9 @@ def money_flow_index(high: Floats, low: Floats, close: Floats, volume: Floats, l
     """Return the Money Flow Index (G. Quong, A. Soudack) by TA-Lib, 0 to 100, NaN for the first ``length`` rows.
 
     100 · rising flow / (rising + falling flow) over ``length`` candles; flow is typical price × volume, counted when
-    the typical price differs from the candle before. A window without any flow says nothing: NaN, where TA-Lib
-    writes 0, which would read as the strongest selling there is.
+    the typical price differs from the candle before. A window without any flow says nothing: NaN. TA-Lib writes 0
+    there (before 0.8 for any total below 1, too), which would read as the strongest selling there is; 0 is kept only
+    where flow fell on every candle that had any.
     """
     import talib
 
@@ -120,9 +121,10 @@ def money_flow_index(high: Floats, low: Floats, close: Floats, volume: Floats, l
     zeros = np.flatnonzero(index == 0.0)
     if zeros.size:
         typical = (high + low + close) / 3.0
-        flows = np.concatenate(([False], (np.diff(typical) != 0.0) & (volume[1:] > 0.0)))
-        counted = np.cumsum(flows)
-        index[zeros[counted[zeros] == counted[zeros - length]]] = np.nan
+        moves = np.diff(typical, prepend=typical[0]) * (volume > 0.0)
+        rising, falling = np.cumsum(moves > 0.0), np.cumsum(moves < 0.0)
+        only_falling = (rising[zeros] == rising[zeros - length]) & (falling[zeros] > falling[zeros - length])
+        index[zeros[~only_falling]] = np.nan
     return index
 
 
@@ -164,34 +166,43 @@ def profit_targets(
     skipped or opposite signals are switched off as exits.
     """
     hit = np.zeros(len(close), dtype=np.bool_)
-    price = np.full(len(close), np.nan)
     rows = np.flatnonzero(buy | sell)
-    if not rows.size:
-        return ProfitTargets(hit, price)
     long = buy[rows]
     level = np.where(long, close[rows] + distance[rows], close[rows] - distance[rows])
-    last = _next_opposite(rows, long, len(close))
+    reversed_at = _next_opposite(rows, long, len(close))
+    last = np.minimum(reversed_at, len(close) - 1)
     touched = np.empty(len(rows), dtype=np.int64)
     touched[long] = _first_at_or_above(high, rows[long], last[long], level[long])
     touched[~long] = _first_at_or_above(-low, rows[~long], last[~long], -level[~long])
-    free_from = 0
-    for row, end, touch, target in zip(rows.tolist(), last.tolist(), touched.tolist(), level.tolist(), strict=True):
-        if row < free_from:
-            continue
-        if touch >= 0:
-            hit[touch] = True
-            end = touch
-        price[row : end + 1] = target
-        free_from = end
-    return ProfitTargets(hit, price)
+    end = np.where(touched >= 0, touched, reversed_at)
+    opened = _opened(rows.tolist(), end.tolist())
+    hit[touched[opened][touched[opened] >= 0]] = True
+    return ProfitTargets(hit, _while_open(rows[opened], end[opened], level[opened], len(close)))
+
+
+def _opened(rows: list[int], ends: list[int]) -> list[int]:
+    """Return which signals found the indicator flat, or make it so by reversing; an end before it frees the row."""
+    opened, free_from = [], 0
+    for number, row in enumerate(rows):
+        if row >= free_from:
+            opened.append(number)
+            free_from = ends[number]
+    return opened
+
+
+def _while_open(first: NDArray[np.int64], last: NDArray[np.int64], level: Floats, candles: int) -> Floats:
+    """Return ``level`` from each position's first row to its last, NaN between; the later one wins a shared row."""
+    behind = np.minimum(last + 1, np.append(first[1:], candles))
+    edges = np.column_stack((first, behind)).ravel()
+    values = np.column_stack((level, np.full(len(level), np.nan))).ravel()
+    return np.repeat(np.append(np.nan, values), np.diff(edges, prepend=0, append=candles))
 
 
 def _next_opposite(rows: NDArray[np.int64], long: Flags, candles: int) -> NDArray[np.int64]:
-    """Return for each signal the row of the next signal of the other side, or the last row."""
+    """Return for each signal the row of the next signal of the other side, or ``candles``."""
     turns = np.flatnonzero(long[1:] != long[:-1]) + 1
     following = np.searchsorted(turns, np.arange(len(rows)), side="right")
-    rows_of_turns = np.append(rows[turns], candles - 1)
-    return rows_of_turns[following]
+    return np.append(rows[turns], candles)[following]
 
 
 def _first_at_or_above(
@@ -206,6 +217,7 @@ def _first_at_or_above(
     cursor = after[searching] + 1
     width = 16
     while searching.size:
+        width = max(4, min(width, _CELLS_AT_ONCE // searching.size))
         block = cursor[:, None] + np.arange(width)
         np.minimum(block, last[searching, None], out=block)
         reached = series[block] >= level[searching, None]
@@ -216,5 +228,5 @@ def _first_at_or_above(
         cursor += width
         going_on = ~succeeded & (cursor <= last[searching])
         searching, cursor = searching[going_on], cursor[going_on]
-        width = max(16, min(2 * width, _CELLS_AT_ONCE // max(1, searching.size)))
+        width *= 2
     return found

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 _LONGEST_QUOTE = 200
 
 
-class StrategyRefused(Exception):  # noqa: N818 - the word of the contract, and no error of the program's own
+class StrategyRefused(Exception):
     """The strategy file breaks the contract of SPEC §4.
 
     The message is complete for a person: which rule, what was found, what to do. Where the user's own code raised,
