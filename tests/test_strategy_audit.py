@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from strategy.audit import audit_look_ahead, audit_warm_up, choose_cut_points, first_unequal
 from strategy.contract import StrategyRefused
+from strategy.loader import load_strategy
 
 
 def candles(n: int = 400) -> pd.DataFrame:
@@ -260,3 +262,10 @@ def test_a_window_that_was_right_by_luck_is_checked_again_at_its_final_length() 
         return {"buy_signal": (on | odd) if len(df) < 4 else on, "sell_signal": on & (len(df) < 2)}
 
     assert audit_warm_up(compute_smm, candles(), {}).window_candles == 4
+
+
+def test_the_template_for_the_slot_does_not_look_ahead() -> None:
+    template = load_strategy(Path(__file__).resolve().parents[1] / "examples" / "your_compute_smm.py")
+    audit = audit_look_ahead(template.compute, candles(), {"fast": 5, "slow": 20}, budget=399)
+    assert audit.passed, audit.first
+    assert audit.covers_every_signal
