@@ -11,7 +11,7 @@ from oracle import OracleResult, make_candles, make_flags, simulate
 
 from feeds.candles import check_candles
 from feeds.files import FundingRates
-from smm_bt.app.engines import ReplayPlan
+from smm_bt.app.replay_plan import ReplayPlan
 from smm_bt.execution.costs import Costs, NoStopLoss, Slippage, StopLoss, TakerFee
 from smm_bt.execution.instrument import Instrument, LeverageBracket
 from smm_bt.execution.market_history import market_history

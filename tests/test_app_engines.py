@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from scenarios import TIMEFRAME_MS, Scenario, make, oracle_result, plan_of
 
 from smm_bt.analytics.equity import equity_curve
-from smm_bt.app.engines import run_stock
+from smm_bt.app.engines import run_plan, run_stock
 from smm_bt.model import RunRecord
 
-ENGINES = {"stock": run_stock}
+ENGINES = {"stock": run_stock, "plan": run_plan}
 
 scenarios = st.builds(
     Scenario,

@@ -11,8 +11,8 @@ from feeds.lines import BUY_SIGNAL, SELL_SIGNAL
 from smm_bt.analytics.run_info import RunInfo
 from smm_bt.app.clock import now_ms
 from smm_bt.app.columns import StrategyColumns, strategy_columns
-from smm_bt.app.engines import EngineRun, ReplayPlan
 from smm_bt.app.inputs import ReplayFiles, read_histories
+from smm_bt.app.replay_plan import EngineRun, ReplayPlan
 from smm_bt.app.settings import Settings
 from smm_bt.execution.costs import Costs, NoStopLoss, Slippage, StopLoss, TakerFee
 from smm_bt.execution.market_history import MarketHistory

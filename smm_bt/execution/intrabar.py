@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from smm_bt.execution.ledger import FillResult, FuturesLedger
-from smm_bt.execution.market_history import Settlement
+import numpy as np
+
+from feeds.candles import FloatArray
+from smm_bt.execution.ledger import FillResult, FuturesLedger, Position
+from smm_bt.execution.market_history import MarketHistory, Settlement
 from smm_bt.model import CloseReason
 
 
@@ -39,3 +42,35 @@ def fill_stop(ledger: FuturesLedger, symbol: str, candle_open: float, time_ms: i
     reached = min(candle_open, stop) if position.side > 0 else max(candle_open, stop)
     price = ledger.costs.slippage.fill_price(reached, -position.side)
     return ledger.close(symbol, price, time_ms, CloseReason.STOP_LOSS, order_id)
+
+
+def first_touch(position: Position, history: MarketHistory, first: int, last: int) -> int | None:
+    """Return the first candle from row ``first`` to ``last`` that reaches the position's stop or liquidation price.
+
+    None when no candle does. A search over the whole stretch at once; what the touch then costs is decided candle by
+    candle by the functions above.
+    """
+    if position.side > 0:
+        low, liquidation_low = history.candles.low, history.liquidation_low
+        rows = (_first_at_or_below(low, position.stop_price, first, last),)
+        rows += (_first_at_or_below(liquidation_low, position.liquidation_price, first, last),)
+    else:
+        high, liquidation_high = history.candles.high, history.liquidation_high
+        rows = (_first_at_or_above(high, position.stop_price, first, last),)
+        rows += (_first_at_or_above(liquidation_high, position.liquidation_price, first, last),)
+    found = [row for row in rows if row is not None]
+    return min(found) if found else None
+
+
+def _first_at_or_below(prices: FloatArray, level: float | None, first: int, last: int) -> int | None:
+    if level is None or first > last:
+        return None
+    stretch = prices[first : last + 1]
+    return first + int((stretch <= level).argmax()) if np.minimum.reduce(stretch) <= level else None
+
+
+def _first_at_or_above(prices: FloatArray, level: float | None, first: int, last: int) -> int | None:
+    if level is None or first > last:
+        return None
+    stretch = prices[first : last + 1]
+    return first + int((stretch >= level).argmax()) if np.maximum.reduce(stretch) >= level else None

@@ -1,0 +1,78 @@
+"""What a replay needs and what an engine makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from smm_bt.execution.costs import Costs
+from smm_bt.execution.instrument import Instrument
+from smm_bt.execution.ledger import FuturesLedger
+from smm_bt.execution.market_history import MarketHistory
+from smm_bt.model import DecisionRecord, PendingSignal, RunRecord, SkippedEntry
+from strategy.rules import Decision, RowFlags, RuleOptions
+
+Columns = Mapping[str, NDArray[Any]]
+
+#: A decision that was not to do nothing: candle open time, symbol, flags, position side, decision.
+Ruling = tuple[int, str, RowFlags, int, Decision]
+
+
+@dataclass(frozen=True, eq=False)
+class ReplayPlan:
+    """Everything a replay needs, in the order of SYMBOLS: one history and one set of columns per symbol."""
+
+    histories: Mapping[str, MarketHistory]
+    columns: Mapping[str, Columns]
+    instruments: Mapping[str, Instrument]
+    initial_balance_usdt: float
+    costs: Costs = field(default_factory=Costs)
+    options: RuleOptions = field(default_factory=RuleOptions)
+
+    def new_ledger(self) -> FuturesLedger:
+        """Return an untouched account for this plan."""
+        return FuturesLedger(self.initial_balance_usdt, self.instruments, costs=self.costs)
+
+
+class EngineRun(NamedTuple):
+    """What an engine made of a plan, which one it was, and why that one."""
+
+    record: RunRecord
+    engine: str
+    reason: str
+
+
+def record_of(
+    plan: ReplayPlan, ledger: FuturesLedger, rulings: Sequence[Ruling], skipped: Sequence[SkippedEntry]
+) -> RunRecord:
+    """Return the record of a finished run from its ledger and what the rules said, in order of time and SYMBOLS."""
+    place = {symbol: number for number, symbol in enumerate(plan.histories)}
+    decisions = [
+        DecisionRecord(ms, symbol, *flags, side, ruling.close_reason, ruling.entry_side, ruling.conflicting_signals)
+        for ms, symbol, flags, side, ruling in sorted(rulings, key=lambda r: (r[0], place[r[1]]))
+    ]
+    last = {symbol: float(history.candles.close[-1]) for symbol, history in plan.histories.items()}
+    return RunRecord(
+        initial_balance_usdt=plan.initial_balance_usdt,
+        wallet_usdt=ledger.wallet_usdt,
+        trades=ledger.trades,
+        fills=ledger.fills,
+        ledger_entries=ledger.entries,
+        decisions=decisions,
+        skipped_entries=list(skipped),
+        open_positions=ledger.open_positions(last),
+        pending_signals=_pending(plan, decisions),
+    )
+
+
+def _pending(plan: ReplayPlan, decisions: Sequence[DecisionRecord]) -> list[PendingSignal]:
+    """Return the decisions on a symbol's last candle: there is no next open to execute them at."""
+    last_ms = {symbol: int(history.candles.open_ms[-1]) for symbol, history in plan.histories.items()}
+    return [
+        PendingSignal(d.symbol, d.candle_ms, d.close_reason, d.entry_side)
+        for d in decisions
+        if d.candle_ms == last_ms[d.symbol] and (d.close_reason or d.entry_side)
+    ]
