@@ -148,6 +148,13 @@ def test_steps_held_counts_closes_with_any_position_once():
     assert steps_held(opens(0, 1, 2, 3, 4, 5), entries, MINUTE) == 3
 
 
+def test_a_live_change_between_recorded_candles_counts_from_the_next_close():
+    # candle 1 was never recorded: in during candle 1, out after the last candle; held at the closes of 2 and 3
+    entries = [change(MINUTE + 5, 1.0, 1.0, 1.0), change(9 * MINUTE, 1.0, kind="exit")]
+    assert steps_held(opens(0, 2, 3), entries, MINUTE) == 2
+    assert steps_held(opens(), entries, MINUTE) == 0
+
+
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
 

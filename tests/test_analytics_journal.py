@@ -105,6 +105,29 @@ def test_a_replay_leaves_one_file_in_wal_mode_and_nothing_beside_it(tmp_path):
     connection.close()
 
 
+def test_reading_a_journal_changes_nothing_and_leaves_nothing_beside_it(tmp_path):
+    write_replay(tmp_path / "journal.sqlite", RECORD, CURVE, INFO)
+    before = (tmp_path / "journal.sqlite").read_bytes()
+    reader = JournalReader.read(tmp_path / "journal.sqlite")
+    reader.record()
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader._connection.execute("DELETE FROM trades")
+    reader.close()
+    assert os.listdir(tmp_path) == ["journal.sqlite"]
+    assert (tmp_path / "journal.sqlite").read_bytes() == before
+
+
+def test_a_journal_without_a_run_says_so(tmp_path):
+    write_replay(tmp_path / "journal.sqlite", RECORD, CURVE, INFO)
+    connection = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
+    connection.execute("DELETE FROM run")
+    connection.close()
+    reader = JournalReader.read(tmp_path / "journal.sqlite")
+    with pytest.raises(RunFailed, match="holds no run"):
+        reader.run_id()
+    reader.close()
+
+
 def test_every_fill_of_a_replay_is_an_order_submitted_accepted_and_filled(tmp_path):
     write_replay(tmp_path / "journal.sqlite", RECORD, CURVE, INFO)
     reader = JournalReader.read(tmp_path / "journal.sqlite")

@@ -96,9 +96,12 @@ def timeline(closes: Closes) -> IntArray:
 
 
 def steps_held(open_ms: npt.ArrayLike, ledger_entries: Sequence[LedgerEntry], timeframe_ms: int) -> int:
-    """Return at how many closes of the timeline any symbol had a position; ValueError as in equity_curve."""
+    """Return at how many closes of the timeline any symbol had a position.
+
+    A live run also trades between recorded candles; such a change is first seen at the next recorded close.
+    """
     times = np.asarray(open_ms, dtype=np.int64)
-    changes = _changes(times, ledger_entries, timeframe_ms)
+    changes = _changes(times, ledger_entries, timeframe_ms, strict=False)
     at_step: list[IntArray] = []
     flips: list[IntArray] = []
     for symbol in dict.fromkeys(changes.symbol):
@@ -156,7 +159,7 @@ def read_equity_parquet(path: Path) -> EquityCurve:
     return EquityCurve(time, equity, wallet)
 
 
-def _changes(times: IntArray, entries: Sequence[LedgerEntry], timeframe_ms: int) -> _Changes:
+def _changes(times: IntArray, entries: Sequence[LedgerEntry], timeframe_ms: int, *, strict: bool = True) -> _Changes:
     if not entries:
         empty = np.empty(0)
         return _Changes(np.empty(0, np.int64), (), empty, empty, empty)
@@ -164,8 +167,9 @@ def _changes(times: IntArray, entries: Sequence[LedgerEntry], timeframe_ms: int)
     when = np.array(time_ms, dtype=np.int64)
     step = np.searchsorted(times, when, side="right") - 1
     outside = (step < 0) | (when >= times[step] + timeframe_ms) if times.size else np.ones(when.size, bool)
-    if outside.any():
+    if outside.any() and strict:
         raise ValueError(f"the account changed at {when[outside][0]} ms, inside no candle of the timeline")
+    step[outside] += 1
     # several symbols share a candle, so clock times may step back inside it; candles never do
     step = np.maximum.accumulate(step)
     return _Changes(step, symbol, np.array(wallet, float), np.array(signed_qty, float), np.array(entry_price, float))

@@ -73,10 +73,16 @@ CREATE TABLE controls (
 
 
 def open_connection(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open the file in autocommit; the caller begins transactions. A busy file is waited for, ten seconds."""
-    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+    """Open the file in autocommit; the caller begins transactions. A busy file is waited for, ten seconds.
+
+    A reader changes no row, but it may tidy up: a connection opened with mode=ro would leave the -wal and -shm
+    files of SQLite beside a finished journal.
+    """
+    uri = f"{path.absolute().as_uri()}?mode={'rw' if read_only else 'rwc'}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0)
     connection.row_factory = sqlite3.Row
+    if read_only:
+        connection.execute("PRAGMA query_only = ON")
     return connection
 
 

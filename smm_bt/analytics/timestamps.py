@@ -1,18 +1,15 @@
-"""UTC milliseconds to ISO-8601 text and back, without losing a millisecond."""
+"""ISO-8601 text back to UTC milliseconds, without losing one; the way there is feeds.candles.iso_utc."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from feeds.candles import iso_utc
+
+__all__ = ["iso_utc", "milliseconds"]
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-
-
-def iso_utc(time_ms: int) -> str:
-    """Return ``2024-10-01T00:05:00Z``; with milliseconds only where they are not zero."""
-    seconds, millis = divmod(time_ms, 1000)
-    text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
-    return f"{text}.{millis:03d}Z" if millis else f"{text}Z"
 
 
 def milliseconds(text: str) -> int:
