@@ -400,6 +400,9 @@ try:
     if sys.argv[2] == "replay":
         limit(60_000)
         write_replay(path, RECORD._replace(ledger_entries=RECORD.ledger_entries * 2000), CURVE, INFO)
+    elif sys.argv[2] == "start":
+        limit(20_000)
+        Journal.create(path, INFO, 1000.0)
     else:
         journal = Journal.create(path, INFO, 1000.0)
         limit(path.with_name(path.name + "-wal").stat().st_size + 60_000)
@@ -424,6 +427,12 @@ def test_a_full_disk_during_a_replay_journal_leaves_nothing_behind(tmp_path):
     (line,) = run_full(tmp_path / "journal.sqlite", "replay")
     assert line.startswith("Cannot write ")
     assert "Nothing half-written is left" in line
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_at_the_start_of_a_live_run_leaves_no_empty_journal(tmp_path):
+    (line,) = run_full(tmp_path / "journal.sqlite", "start")
+    assert line.startswith("Cannot write ")
     assert os.listdir(tmp_path) == []
 
 

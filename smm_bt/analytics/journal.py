@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 
 from smm_bt.analytics import journal_rows as rows
 from smm_bt.analytics.journal_reader import JournalReader
-from smm_bt.analytics.journal_schema import check_version, create_tables, open_connection, sentences
+from smm_bt.analytics.journal_schema import check_version, create_tables, open_connection, remove_side_files, sentences
 from smm_bt.analytics.run_info import RunInfo
 from smm_bt.errors import OutputError, RunFailed
 from smm_bt.model import (
@@ -64,10 +64,16 @@ class Journal(JournalReader):
             raise OutputError(f"{path} exists already; resume that run or choose another folder with --out.")
         with sentences(path):
             journal = cls(path, _writable(path))
-            with journal.together():
-                create_tables(journal._connection)
-                journal._do(rows.INSERT_RUN, rows.run_row(info, initial_balance_usdt, "running", None))
-                journal._connection.executemany(rows.INSERT_SETTING, rows.setting_rows(info))
+            try:
+                with journal.together():
+                    create_tables(journal._connection)
+                    journal._do(rows.INSERT_RUN, rows.run_row(info, initial_balance_usdt, "running", None))
+                    journal._connection.executemany(rows.INSERT_SETTING, rows.setting_rows(info))
+            except BaseException:
+                journal.close()
+                path.unlink(missing_ok=True)
+                remove_side_files(path)
+                raise
         return journal
 
     @classmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 from smm_bt.analytics import journal_rows as rows
 from smm_bt.analytics.atomic_file import atomic_path
 from smm_bt.analytics.equity import EquityCurve
-from smm_bt.analytics.journal_schema import create_tables, open_connection, sentences
+from smm_bt.analytics.journal_schema import create_tables, open_connection, remove_side_files, sentences
 from smm_bt.analytics.run_info import RunInfo
 from smm_bt.model import CloseReason, OrderState, RunRecord
 
@@ -57,9 +56,7 @@ def write_replay(path: Path, record: RunRecord, equity: EquityCurve, info: RunIn
             connection.execute("PRAGMA journal_mode = WAL")
         finally:
             connection.close()
-            for suffix in ("-wal", "-shm"):
-                with suppress(FileNotFoundError):
-                    temporary.with_name(temporary.name + suffix).unlink()
+            remove_side_files(temporary)
 
 
 def _write_all(connection: sqlite3.Connection, record: RunRecord, equity: EquityCurve, info: RunInfo) -> None:

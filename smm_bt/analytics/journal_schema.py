@@ -96,7 +96,15 @@ def create_tables(connection: sqlite3.Connection) -> None:
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise RunFailed unless the file is a journal of this schema version."""
+    """Raise RunFailed, and close the connection, unless the file is a journal of this schema version."""
+    try:
+        _check(connection, path)
+    except RunFailed:
+        connection.close()
+        raise
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
     try:
         (owner,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -109,6 +117,12 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} has journal version {version}, this program reads version {SCHEMA_VERSION}; "
             "use the program version that wrote it."
         )
+
+
+def remove_side_files(path: Path) -> None:
+    """Remove what SQLite keeps beside a database, once nobody has it open."""
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 @contextmanager
