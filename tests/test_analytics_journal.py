@@ -306,6 +306,11 @@ def test_controls_are_seen_by_the_running_bot_and_answered_once(journal):
     person.close()
 
 
+def test_every_commit_of_a_live_run_waits_for_the_disk(journal):
+    assert journal._connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert journal._connection.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
+
+
 def test_the_run_row_follows_the_run(journal):
     from dataclasses import replace
 

@@ -51,6 +51,12 @@ def test_one_trade_is_written_to_the_letter(tmp_path):
     )
 
 
+def csv_lines(trade, run_id):
+    from smm_bt.analytics.trade_log import trade_row
+
+    yield ",".join(trade_row(trade, run_id))
+
+
 def test_without_trades_the_file_is_its_header(tmp_path):
     write_trades_csv(tmp_path / "trades.csv", [], "run-7")
     assert (tmp_path / "trades.csv").read_text() == HEADER + "\n"
@@ -142,6 +148,15 @@ def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"Cannot write .*trades\.csv: Not a directory\. Nothing half-written"):
         write_trades_csv(tmp_path / "file" / "trades.csv", [LONG], "r")
+
+
+def test_somebody_reading_the_old_file_keeps_it_whole_while_a_new_one_takes_its_name(tmp_path):
+    file = tmp_path / "trades.csv"
+    write_trades_csv(file, [LONG], "old")
+    with file.open() as reading:
+        write_trades_csv(file, [LONG, LONG], "new")
+        assert reading.read().splitlines()[1:] == [next(csv_lines(LONG, "old"))]
+    assert len(file.read_text().splitlines()) == 3
 
 
 DISK_FULL = """
