@@ -124,14 +124,19 @@ def _check_count(open_ms: IntArray, source: str) -> None:
         )
 
 
-def _check_times(open_ms: IntArray, timeframe: str, source: str) -> None:
-    outside = (open_ms < _EARLIEST_MS) | (open_ms > _LATEST_MS)
+def refuse_unlikely_times(time_ms: IntArray, source: str) -> None:
+    """Raise CandleError where a time lies outside 2001 to 2100: seconds or microseconds taken for milliseconds."""
+    outside = (time_ms < _EARLIEST_MS) | (time_ms > _LATEST_MS)
     if outside.any():
         row = int(np.argmax(outside))
         raise CandleError(
-            f"{source}: timestamp {open_ms[row]} in row {row + 1} is no date of this century in milliseconds UTC; "
+            f"{source}: timestamp {time_ms[row]} in row {row + 1} is no date of this century in milliseconds UTC; "
             "give milliseconds since 1970 or ISO-8601 times."
         )
+
+
+def _check_times(open_ms: IntArray, timeframe: str, source: str) -> None:
+    refuse_unlikely_times(open_ms, source)
     steps = np.diff(open_ms)
     if (steps <= 0).any():
         row = int(np.argmax(steps <= 0)) + 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from feeds.candles import CandleError, Candles, check_candles
+from feeds.candles import CandleError, Candles, check_candles, refuse_unlikely_times
 from feeds.lines import CANDLE_COLUMNS
 
 if TYPE_CHECKING:
@@ -71,12 +71,13 @@ def read_funding(path: Path) -> FundingRates:
 
     Raises:
         CandleFileMissing: there is no such file.
-        CandleError: wrong columns, times out of order, or a rate that is no finite number.
+        CandleError: wrong columns, times that are not milliseconds or out of order, or a rate that is no finite number.
     """
     columns = _read_columns(path, ("funding_rate",))
     time_ms, rate = columns["open_ms"], columns["funding_rate"]
     if len(time_ms) == 0:
         raise CandleError(f"{path.name}: there are no funding rates in it; leave --funding out to replay without.")
+    refuse_unlikely_times(time_ms, path.name)
     if not np.isfinite(rate).all():
         row = int(np.argmin(np.isfinite(rate))) + 1
         raise CandleError(f"{path.name}: the funding rate in row {row} is not a finite number; repair the file.")
@@ -95,6 +96,11 @@ def _read_columns(path: Path, wanted: tuple[str, ...]) -> dict[str, NDArray[Any]
             f"{path.name}: column {', '.join(lacking)} is missing (found: {', '.join(found) or 'none'}); "
             f"the file needs timestamp, {', '.join(wanted)}."
         )
+    twice = [name for name in ("timestamp", *wanted) if found.count(name) > 1]
+    if twice:
+        raise CandleError(f"{path.name}: column {', '.join(twice)} stands there more than once; keep one of them.")
+    if table.num_rows == 0:  # a CSV without rows tells no types
+        return dict.fromkeys(wanted, np.empty(0)) | {"open_ms": np.empty(0, dtype=np.int64)}
     _refuse_several_symbols(path, table)
     columns: dict[str, NDArray[Any]] = {name: _floats(path, table, name) for name in wanted}
     columns["open_ms"] = _milliseconds(path, table)
@@ -104,11 +110,11 @@ def _read_columns(path: Path, wanted: tuple[str, ...]) -> dict[str, NDArray[Any]
 def _read_table(path: Path) -> pa.Table:
     import pyarrow as pa
 
-    if not path.exists():
-        raise CandleFileMissing(f"{path}: there is no such file; check the path.")
-    if path.is_dir():
-        raise CandleFileMissing(f"{path}: this is a folder; name a candle file in it.")
     try:
+        if not path.exists():
+            raise CandleFileMissing(f"{path}: there is no such file; check the path.")
+        if path.is_dir():
+            raise CandleFileMissing(f"{path}: this is a folder; name a candle file in it.")
         return _parse(path)
     except (OSError, EOFError, ValueError, pa.ArrowException) as problem:
         # pyarrow's own first line names the row or the format; the rest is a dump of internals.
@@ -165,7 +171,7 @@ def _milliseconds(path: Path, table: pa.Table) -> NDArray[np.int64]:
     if column.null_count:
         raise CandleError(f"{path.name}: {column.null_count} timestamps are empty; repair the file.")
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        return _exact_cast(path, column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None))))
+        return _exact_cast(path, column)
     if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
         values: NDArray[Any] = column.to_numpy()
         if not np.all(np.isfinite(values)) or np.any(values != np.floor(values)):
@@ -196,7 +202,9 @@ def _parse_iso(path: Path, column: pa.ChunkedArray) -> NDArray[np.int64]:
 def _exact_cast(path: Path, column: pa.ChunkedArray) -> NDArray[np.int64]:
     import pyarrow as pa
 
-    micros: NDArray[np.int64] = column.cast(pa.int64()).to_numpy()
-    if (micros % 1000).any():
-        raise CandleError(f"{path.name}: timestamps are finer than milliseconds; give candle open times.")
-    return micros // 1000
+    try:
+        whole = column.cast(pa.timestamp("ms", tz=getattr(column.type, "tz", None)))
+    except pa.ArrowInvalid:
+        raise CandleError(f"{path.name}: timestamps are finer than milliseconds; give candle open times.") from None
+    values: NDArray[np.int64] = whole.cast(pa.int64()).to_numpy()
+    return values
