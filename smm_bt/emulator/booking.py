@@ -33,7 +33,7 @@ class Booking:
             self.book(order.symbol, "REALIZED_PNL", result.realized_pnl, time_ms, trade.trade_id)
         if commission:
             self.book(order.symbol, "COMMISSION", -commission, time_ms, trade.trade_id)
-        self._cover_deficit(order.symbol, time_ms)
+        self.cover_deficit(order.symbol, time_ms)
         self._announce(order, trade, "TRADE", "ORDER")
         return trade
 
@@ -45,7 +45,7 @@ class Booking:
         self.book(order.symbol, "REALIZED_PNL", result.realized_pnl, time_ms, trade.trade_id)
         if charge:
             self.book(order.symbol, "INSURANCE_CLEAR", -charge, time_ms, trade.trade_id)
-        self._cover_deficit(order.symbol, time_ms)
+        self.cover_deficit(order.symbol, time_ms)
         self._announce(order, trade, "CALCULATED", "ORDER")
         return trade
 
@@ -56,7 +56,7 @@ class Booking:
         row = Income(self._archive.next_id(), symbol, income_type, amount, time_ms, trade_id)
         self._archive.keep_income(row)
 
-    def _cover_deficit(self, symbol: str, time_ms: int) -> None:
+    def cover_deficit(self, symbol: str, time_ms: int) -> None:
         """The insurance fund covers what a wallet cannot pay: a balance never goes below zero."""
         if self._account.wallet < 0:
             self.book(symbol, "INSURANCE_CLEAR", -self._account.wallet, time_ms)

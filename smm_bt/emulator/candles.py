@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
+import math
 import re
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from smm_bt.emulator.exact import exact
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 INTERVALS: Final[dict[str, int]] = {
     "1m": 60_000,
@@ -96,46 +98,65 @@ def symbol_of(path: Path) -> str:
 def read_candles(path: Path) -> CandleSeries:
     """Read one candle file; a file without volume (mark prices) gets zero volume."""
     symbol, timeframe_ms = name_of(path)
-    frame = _read_frame(path)
-    missing = {"timestamp", "open", "high", "low", "close"} - set(frame.columns)
-    if missing:
-        raise CandleFileError(f"{path.name}: column {sorted(missing)[0]!r} is missing")
-    times = _times(frame)
+    table = _read_columns(path, ("timestamp", "open", "high", "low", "close"))
+    times = [_time_ms(value) for value in table["timestamp"]]
     if not times or any(later <= earlier for earlier, later in pairwise(times)):
         raise CandleFileError(f"{path.name}: open times must be present, unique and ascending")
-    prices = frame[["open", "high", "low", "close"]].astype(float)
-    if prices.isna().any(axis=None) or (prices <= 0).any(axis=None):
+    first, high, low, last = (_numbers(path, table[name]) for name in ("open", "high", "low", "close"))
+    if not min(map(min, (first, high, low, last))) > 0:
         raise CandleFileError(f"{path.name}: every price must be a number above zero")
-    volume = frame["volume"].astype(float).tolist() if "volume" in frame.columns else [0.0] * len(times)
-    first, high, low, last = (prices[name].tolist() for name in ("open", "high", "low", "close"))
+    volume = _numbers(path, table["volume"]) if "volume" in table else [0.0] * len(times)
     return CandleSeries(symbol, timeframe_ms, times, first, high, low, last, volume)
 
 
 def read_funding(path: Path) -> FundingSeries:
     """Read ``timestamp,funding_rate`` rows; times are ms or ISO, the rate is a fraction per settlement."""
-    frame = _read_frame(path)
-    missing = {"timestamp", "funding_rate"} - set(frame.columns)
-    if missing:
-        raise CandleFileError(f"{path.name}: column {sorted(missing)[0]!r} is missing")
-    rows = sorted(zip(_times(frame), frame["funding_rate"].astype(float).tolist(), strict=True))
+    table = _read_columns(path, ("timestamp", "funding_rate"))
+    rates = _numbers(path, table["funding_rate"])
+    rows = sorted(zip(map(_time_ms, table["timestamp"]), rates, strict=True))
     return FundingSeries([time for time, _ in rows], [exact(rate) for _, rate in rows])
 
 
-def _read_frame(path: Path) -> pd.DataFrame:
-    # pandas is heavy: a server on a made market starts without it
-    import pandas as pd
-
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    # round_trip: the default parser may miss the written decimal by one unit in the last place
-    return pd.read_csv(path, float_precision="round_trip")
+def _read_columns(path: Path, needed: tuple[str, ...]) -> dict[str, list[Any]]:
+    columns = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    for name in needed:
+        if name not in columns:
+            raise CandleFileError(f"{path.name}: column {name!r} is missing; found {', '.join(columns)}")
+    return columns
 
 
-def _times(frame: pd.DataFrame) -> list[int]:
-    import pandas as pd
+def _read_csv(path: Path) -> dict[str, list[Any]]:
+    body = path.read_bytes()
+    text = (gzip.decompress(body) if path.suffix == ".gz" else body).decode()
+    header, *rows = [row for row in csv.reader(io.StringIO(text)) if row] or [[]]
+    if not rows or any(len(row) != len(header) for row in rows):
+        raise CandleFileError(f"{path.name}: a header and at least one row of as many columns are needed")
+    return {name.strip(): list(column) for name, column in zip(header, zip(*rows, strict=True), strict=True)}
 
-    column = frame["timestamp"]
-    if pd.api.types.is_numeric_dtype(column):
-        return [int(value) for value in column.tolist()]
-    stamps = pd.to_datetime(column, utc=True).dt.tz_localize(None).astype("datetime64[ms]")
-    return [int(value) for value in stamps.astype("int64").tolist()]
+
+def _read_parquet(path: Path) -> dict[str, list[Any]]:
+    # heavy: a server on CSV files or a made market starts without it
+    import pyarrow.parquet
+
+    columns: dict[str, list[Any]] = pyarrow.parquet.read_table(path).to_pydict()
+    return columns
+
+
+def _numbers(path: Path, values: list[Any]) -> list[float]:
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError) as error:
+        raise CandleFileError(f"{path.name}: not a number: {error}") from None
+    if not all(map(math.isfinite, numbers)):
+        raise CandleFileError(f"{path.name}: every number must be finite")
+    return numbers
+
+
+def _time_ms(value: Any) -> int:
+    """Read a time given as ms, as ISO text or as a datetime; without a zone it is UTC."""
+    if isinstance(value, int | float) or (isinstance(value, str) and value.isdigit()):
+        return int(value)
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)

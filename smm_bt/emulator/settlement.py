@@ -42,6 +42,7 @@ class Settlement:
             for position in self._account.open_positions(piece.symbol):
                 amount = -position.qty * price * rate
                 self._booking.book(piece.symbol, "FUNDING_FEE", amount, time_ms)
+                self._booking.cover_deficit(piece.symbol, time_ms)
                 self._emit(AccountEvent("FUNDING_FEE", piece.symbol, time_ms))
 
     def liquidate(self, piece: Piece) -> None:

@@ -9,6 +9,7 @@ from smm_bt.emulator.candles import INTERVALS
 from smm_bt.emulator.events import AccountEvent, AlgoEvent, LeverageEvent, OrderEvent
 from smm_bt.emulator.exact import exact, plain
 from smm_bt.emulator.exchange import Exchange
+from smm_bt.emulator.records import Trade
 from smm_bt.emulator.routes_market import next_funding
 from smm_bt.emulator.tape import Candle
 
@@ -91,16 +92,7 @@ def mark_message(exchange: Exchange, symbol: str) -> Message:
 
 def order_message(event: OrderEvent) -> Message:
     """ORDER_TRADE_UPDATE."""
-    order, trade = event.order, event.trade
-    fill = {
-        "l": plain(trade.qty) if trade else "0",
-        "L": plain(trade.price) if trade else "0",
-        "N": "USDT",
-        "n": plain(trade.commission) if trade else "0",
-        "t": trade.trade_id if trade else 0,
-        "m": trade.maker if trade else False,
-        "rp": plain(trade.realized_pnl) if trade else "0",
-    }
+    order = event.order
     body = {
         "s": order.symbol,
         "c": order.client_order_id,
@@ -130,7 +122,19 @@ def order_message(event: OrderEvent) -> Message:
         "pm": "NONE",
         "gtd": order.good_till_date,
     }
-    return {"e": "ORDER_TRADE_UPDATE", "E": event.time_ms, "T": event.time_ms, "o": body | fill}
+    return {"e": "ORDER_TRADE_UPDATE", "E": event.time_ms, "T": event.time_ms, "o": body | _fill_part(event.trade)}
+
+
+def _fill_part(trade: Trade | None) -> Message:
+    return {
+        "l": plain(trade.qty) if trade else "0",
+        "L": plain(trade.price) if trade else "0",
+        "N": "USDT",
+        "n": plain(trade.commission) if trade else "0",
+        "t": trade.trade_id if trade else 0,
+        "m": trade.maker if trade else False,
+        "rp": plain(trade.realized_pnl) if trade else "0",
+    }
 
 
 def account_message(exchange: Exchange, event: AccountEvent) -> Message:
