@@ -25,7 +25,9 @@ Row = tuple[Any, ...]
 HEADER = ("timestamp", "open", "high", "low", "close", "volume")
 
 
-def made_rows(count: int, start_ms: int = NEW_YEAR_MS, step_ms: int = FIVE_MINUTES_MS, price: float = 100.0) -> list[Row]:
+def made_rows(
+    count: int, start_ms: int = NEW_YEAR_MS, step_ms: int = FIVE_MINUTES_MS, price: float = 100.0
+) -> list[Row]:
     """Candles of a slow wave round ``price``: timestamp, open, high, low, close, volume."""
     wave = price * (1 + 0.02 * np.sin(np.arange(count + 1) / 7.0)).round(6)
     rows = []
@@ -80,7 +82,7 @@ def write_json(path: Path, body: Any) -> Path:
 
 
 #: A strategy that flips every 20 candles and takes its profit 10 candles after each flip.
-FLIPPING_STRATEGY = '''
+FLIPPING_STRATEGY = """
 import numpy as np
 
 def compute_smm(df, period=20):
@@ -90,7 +92,7 @@ def compute_smm(df, period=20):
     df["profit_target_hit"] = row % (2 * period) == 15
     df["chop"] = 50.0
     return df
-'''
+"""
 
 
 def write_strategy(path: Path, source: str = FLIPPING_STRATEGY) -> Path:
@@ -106,7 +108,9 @@ def child_environment(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **more}
 
 
-def smm_bt(*arguments: str | Path, cwd: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+def smm_bt(
+    *arguments: str | Path, cwd: Path, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run ``python -m smm_bt`` with ``arguments`` in ``cwd`` and return what it said."""
     command = [sys.executable, "-m", "smm_bt", *map(str, arguments)]
     return subprocess.run(
