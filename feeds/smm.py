@@ -35,6 +35,7 @@ class SmmFeed(bt.feed.DataBase):
     def __init__(self) -> None:
         super().__init__()
         self._cursor = -1
+        self._shared_lines: list[Any] = []
 
     @property
     def candles(self) -> Candles:
@@ -50,6 +51,7 @@ class SmmFeed(bt.feed.DataBase):
         """Begin at the first candle."""
         super().start()
         self._cursor = -1
+        self._shared_lines = []
 
     def preload(self) -> None:
         """Fill all lines at once, sharing the columns' memory; bar by bar only where a filter must see each bar.
@@ -63,7 +65,29 @@ class SmmFeed(bt.feed.DataBase):
             line = getattr(self.lines, name)
             line.array = memoryview(cast("Buffer", column))
             line.extension = 0
+        self._shared_lines = [line for line in self.lines]  # noqa: C416 - Lines has no __iter__, only __getitem__
         self.home()
+
+    def advance(self, size: int = 1, datamaster: Any = None, ticks: bool = True) -> None:
+        """Move all lines on by ``size`` bars.
+
+        With shared memory there is nothing but two counters a line; the ``tick_*`` attributes, which only feeds that
+        update a bar in place need, are left unset (Backtrader's own broker then takes the bar's prices).
+        """
+        if datamaster is not None or not self._shared_lines:
+            super().advance(size, datamaster, ticks)
+            return
+        for line in self._shared_lines:
+            line._idx += size
+            line.lencount += size
+
+    def advance_peek(self) -> float:
+        """Return the stamp of the next bar, or infinity after the last."""
+        if not self._shared_lines:
+            return float(super().advance_peek())
+        stamps = self.lines.datetime
+        following = stamps.lencount
+        return float(stamps.array[following]) if following < len(stamps.array) else float("inf")
 
     def _line_columns(self) -> dict[str, NDArray[Any]]:
         candles = self.candles

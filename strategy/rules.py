@@ -30,7 +30,7 @@ class Decision(NamedTuple):
     conflicting_signals: bool
 
 
-#: Do nothing.
+#: Do nothing; decide() returns this very object when there is nothing to do.
 HOLD = Decision("", 0, False)
 
 
@@ -57,5 +57,7 @@ def decide(row: RowFlags, position_side: int, options: RuleOptions) -> Decision:
         close_reason = PROFIT_TARGET
     elif position_side and signal_side == -position_side and options.close_on_opposite_signal:
         close_reason = OPPOSITE_SIGNAL
-    stays_open = position_side and not close_reason
-    return Decision(close_reason, 0 if stays_open else signal_side, conflicting)
+    entry_side = signal_side if close_reason or not position_side else 0
+    if not (close_reason or entry_side or conflicting):
+        return HOLD
+    return Decision(close_reason, entry_side, conflicting)

@@ -8,7 +8,7 @@ import backtrader as bt
 
 from feeds.smm import smm_feed
 from smm_bt.app.plan_kernel import run_kernel
-from smm_bt.app.replay_plan import EngineRun, ReplayPlan, record_of
+from smm_bt.app.replay_plan import EngineRun, ReplayPlan, decision_records, record_of
 from smm_bt.errors import UsageError
 from smm_bt.execution.paper_broker import PaperBroker
 from smm_bt.execution.risk_sizer import RiskSizer
@@ -27,7 +27,7 @@ def run_stock(plan: ReplayPlan) -> RunRecord:
     cerebro.addsizer(RiskSizer)
     cerebro.addstrategy(SmmStrategy, close_on_opposite_signal=plan.options.close_on_opposite_signal)
     (strategy,) = cerebro.run()
-    return record_of(plan, ledger, strategy.rulings, broker.skipped_entries)
+    return record_of(plan, ledger, decision_records(strategy.rulings), broker.skipped_entries)
 
 
 def run_plan(plan: ReplayPlan) -> RunRecord:

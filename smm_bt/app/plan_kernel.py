@@ -7,40 +7,52 @@ The kernel jumps from one such candle to the next, in time order over all symbol
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feeds.lines import BUY_SIGNAL, PROFIT_TARGET_HIT, SELL_SIGNAL
-from smm_bt.app.replay_plan import ReplayPlan, Ruling
-from smm_bt.execution.intrabar import fill_stop, first_touch, liquidation_touched, settle_funding, stop_touched
+from smm_bt.app.replay_plan import ReplayPlan
+from smm_bt.execution.intrabar import fill_stop, liquidation_touched, next_event, settle_funding, stop_touched
 from smm_bt.execution.ledger import FuturesLedger
 from smm_bt.execution.sizing import Skip, position_size
-from smm_bt.model import SkippedEntry, side_name
-from strategy.rules import HOLD, Decision, RowFlags, decide
+from smm_bt.model import DecisionRecord, SkippedEntry, side_name
+from strategy.rules import HOLD, Decision, RowFlags, RuleOptions, decide
 from strategy.wake import NEVER, WakeRows
 
 
-def run_kernel(plan: ReplayPlan) -> tuple[FuturesLedger, list[Ruling], list[SkippedEntry]]:
+def run_kernel(plan: ReplayPlan) -> tuple[FuturesLedger, list[DecisionRecord], list[SkippedEntry]]:
     """Trade the plan; return the ledger, what the rules said, and the entries that could not be sized."""
     ledger = plan.new_ledger()
-    rulings: list[Ruling] = []
+    decisions: list[DecisionRecord] = []
     skipped: list[SkippedEntry] = []
-    tracks = [_Track(plan, symbol, ledger, rulings, skipped) for symbol in plan.histories]
+    answers = _answers(plan.options)
+    tracks = [_Track(plan, symbol, answers, ledger, decisions, skipped) for symbol in plan.histories]
     for track in tracks:
         track.look_ahead()
     if len(tracks) == 1:
         _run_alone(tracks[0])
     else:
         _run_together(tracks)
-    return ledger, rulings, skipped
+    return ledger, decisions, skipped
+
+
+def _answers(options: RuleOptions) -> dict[tuple[int, bool, bool, bool], Decision]:
+    """Ask decide() once for each of its 24 questions: it is pure, so its answers can be kept."""
+    sides, flag = (-1, 0, 1), (False, True)
+    return {
+        (side, buy, sell, target): decide(RowFlags(buy, sell, target), side, options)
+        for side, buy, sell, target in product(sides, flag, flag, flag)
+    }
 
 
 def _run_alone(track: _Track) -> None:
-    due = (track,)
     while track.next_ms != NEVER:
-        _step(due)
+        for stage in _STAGES:
+            stage(track)
 
 
 def _run_together(tracks: Sequence[_Track]) -> None:
@@ -48,25 +60,10 @@ def _run_together(tracks: Sequence[_Track]) -> None:
         now = min(track.next_ms for track in tracks)
         if now == NEVER:
             return
-        _step([track for track in tracks if track.next_ms == now])
-
-
-def _step(due: Sequence[_Track]) -> None:
-    """Let one candle act on the symbols it matters to, stage by stage (SPEC §5.9)."""
-    for track in due:
-        track.begin()
-    for track in due:
-        track.close_pending()
-    for track in due:
-        track.enter_pending()
-    for track in due:
-        track.settle()
-    for track in due:
-        track.stop()
-    for track in due:
-        track.liquidate()
-    for track in due:
-        track.look_ahead()
+        due = [track for track in tracks if track.next_ms == now]
+        for stage in _STAGES:
+            for track in due:
+                stage(track)
 
 
 class _Track:
@@ -76,27 +73,32 @@ class _Track:
         self,
         plan: ReplayPlan,
         symbol: str,
+        answers: Mapping[tuple[int, bool, bool, bool], Decision],
         ledger: FuturesLedger,
-        rulings: list[Ruling],
+        decisions: list[DecisionRecord],
         skipped: list[SkippedEntry],
     ) -> None:
         history, columns = plan.histories[symbol], plan.columns[symbol]
-        flags = [
-            np.ascontiguousarray(columns[name], dtype=bool) for name in (BUY_SIGNAL, SELL_SIGNAL, PROFIT_TARGET_HIT)
-        ]
+        candles = history.candles
+        buy, sell, target = (
+            np.ascontiguousarray(columns[name], dtype=np.bool_) for name in (BUY_SIGNAL, SELL_SIGNAL, PROFIT_TARGET_HIT)
+        )
         self.symbol = symbol
         self.ledger = ledger
         self.history = history
         self.instrument = plan.instruments[symbol]
-        self.options = plan.options
-        self.rulings = rulings
+        self.slippage = plan.costs.slippage
+        self.answers = answers
+        self.decisions = decisions
         self.skipped = skipped
-        self.wake = WakeRows(*flags, plan.options)
-        self.buy, self.sell, self.target = (memoryview(flag) for flag in flags)  # type: ignore[arg-type]
-        self.opens = memoryview(np.ascontiguousarray(history.candles.open))  # type: ignore[arg-type]
-        self.open_ms = memoryview(history.candles.open_ms)  # type: ignore[arg-type]
-        self.settlement_rows = sorted(history.settlements)
-        self.last_row = len(history.candles) - 1
+        self.wake = WakeRows(buy, sell, target, plan.options)
+        # Reading one element of a memoryview gives a Python number, at a third of the price of numpy's.
+        self.buy, self.sell, self.target = _view(buy), _view(sell), _view(target)
+        self.opens, self.highs, self.lows = _view(candles.open), _view(candles.high), _view(candles.low)
+        self.liquidation_highs = _view(history.liquidation_high)
+        self.liquidation_lows = _view(history.liquidation_low)
+        self.open_ms = _view(candles.open_ms)
+        self.last_row = len(candles) - 1
         self.row = -1
         self.next_row = 0
         self.next_ms = 0
@@ -113,7 +115,7 @@ class _Track:
             return
         ledger, row = self.ledger, self.row
         side = ledger.positions[self.symbol].side
-        price = ledger.costs.slippage.fill_price(self.opens[row], -side)
+        price = self.slippage.fill_price(self.opens[row], -side)
         order_id = f"{self.symbol}-{self.pending_ms}-close"
         ledger.close(self.symbol, price, self.open_ms[row], self.pending.close_reason, order_id)
 
@@ -124,7 +126,7 @@ class _Track:
         if not side:
             return
         ledger = self.ledger
-        price = ledger.costs.slippage.fill_price(self.opens[row], side)
+        price = self.slippage.fill_price(self.opens[row], side)
         size = position_size(ledger.free_balance_usdt, price, self.instrument)
         if isinstance(size, Skip):
             self.skipped.append(SkippedEntry(self.open_ms[row], self.symbol, side_name(side), size.why))
@@ -142,8 +144,8 @@ class _Track:
         position = self.ledger.positions.get(self.symbol)
         if position is None or position.stop_price is None:
             return
-        candles, row = self.history.candles, self.row
-        if stop_touched(position.side, position.stop_price, candles.high[row], candles.low[row]):
+        row = self.row
+        if stop_touched(position.side, position.stop_price, self.highs[row], self.lows[row]):
             fill_stop(self.ledger, self.symbol, self.opens[row], self._last_ms(), self._own_order_id("stop"))
 
     def liquidate(self) -> None:
@@ -151,7 +153,7 @@ class _Track:
         position = self.ledger.positions.get(self.symbol)
         if position is None:
             return
-        high, low = self.history.liquidation_high[self.row], self.history.liquidation_low[self.row]
+        high, low = self.liquidation_highs[self.row], self.liquidation_lows[self.row]
         if liquidation_touched(position.side, position.liquidation_price, high, low):
             self.ledger.liquidate(self.symbol, self._last_ms(), self._own_order_id("liquidation"))
 
@@ -164,7 +166,7 @@ class _Track:
         while True:
             if position is not None:
                 until = min(judged, self.last_row)
-                event = self._next_event(row + 1, until)
+                event = next_event(position, self.history, row + 1, until)
                 if event is not None:
                     return self._wait_for(event)
             if judged > self.last_row:
@@ -176,24 +178,11 @@ class _Track:
             row, judged = judged, self.wake.next(side, judged + 1)
 
     def _judge(self, row: int, side: int) -> Decision:
-        flags = RowFlags(self.buy[row], self.sell[row], self.target[row])
-        decision = decide(flags, side, self.options)
-        if decision.close_reason or decision.entry_side or decision.conflicting_signals:
-            self.rulings.append((self.open_ms[row], self.symbol, flags, side, decision))
+        buy, sell, target = self.buy[row], self.sell[row], self.target[row]
+        decision = self.answers[side, buy, sell, target]
+        if decision is not HOLD:
+            self.decisions.append(DecisionRecord(self.open_ms[row], self.symbol, buy, sell, target, side, *decision))
         return decision
-
-    def _next_event(self, first: int, last: int) -> int | None:
-        """Return the next candle with a settlement or a touch while the position is open."""
-        if first > last:
-            return None
-        place = bisect_left(self.settlement_rows, first)
-        settlement = self.settlement_rows[place] if place < len(self.settlement_rows) else NEVER
-        if settlement <= last:
-            last = settlement
-        touch = first_touch(self.ledger.positions[self.symbol], self.history, first, last)
-        if touch is not None:
-            return touch
-        return settlement if settlement <= last else None
 
     def _wait_for(self, row: int) -> None:
         if row > self.last_row:
@@ -206,3 +195,19 @@ class _Track:
 
     def _own_order_id(self, kind: str) -> str:
         return f"{self.symbol}-{self.open_ms[self.row]}-{kind}"
+
+
+def _view(column: NDArray[Any]) -> Any:
+    return memoryview(np.ascontiguousarray(column))  # type: ignore[arg-type]  # numpy 2.4's stubs do not say Buffer
+
+
+#: What one candle does, in order (SPEC §5.9); each stage over all symbols before the next.
+_STAGES = (
+    _Track.begin,
+    _Track.close_pending,
+    _Track.enter_pending,
+    _Track.settle,
+    _Track.stop,
+    _Track.liquidate,
+    _Track.look_ahead,
+)

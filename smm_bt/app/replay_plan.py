@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -45,15 +45,18 @@ class EngineRun(NamedTuple):
     reason: str
 
 
+def decision_records(rulings: Iterable[Ruling]) -> list[DecisionRecord]:
+    """Return what SmmStrategy kept of its decisions in the form a run record has."""
+    return [DecisionRecord(ms, symbol, *flags, side, *ruling) for ms, symbol, flags, side, ruling in rulings]
+
+
 def record_of(
-    plan: ReplayPlan, ledger: FuturesLedger, rulings: Sequence[Ruling], skipped: Sequence[SkippedEntry]
+    plan: ReplayPlan, ledger: FuturesLedger, decisions: list[DecisionRecord], skipped: Sequence[SkippedEntry]
 ) -> RunRecord:
-    """Return the record of a finished run from its ledger and what the rules said, in order of time and SYMBOLS."""
-    place = {symbol: number for number, symbol in enumerate(plan.histories)}
-    decisions = [
-        DecisionRecord(ms, symbol, *flags, side, ruling.close_reason, ruling.entry_side, ruling.conflicting_signals)
-        for ms, symbol, flags, side, ruling in sorted(rulings, key=lambda r: (r[0], place[r[1]]))
-    ]
+    """Return the record of a finished run from its ledger and its decisions, in order of time and SYMBOLS."""
+    if len(plan.histories) > 1:
+        place = {symbol: number for number, symbol in enumerate(plan.histories)}
+        decisions = sorted(decisions, key=lambda decision: (decision.candle_ms, place[decision.symbol]))
     last = {symbol: float(history.candles.close[-1]) for symbol, history in plan.histories.items()}
     return RunRecord(
         initial_balance_usdt=plan.initial_balance_usdt,

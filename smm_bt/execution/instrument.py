@@ -50,12 +50,15 @@ class Instrument:
     brackets: tuple[LeverageBracket, ...]
     float_brackets: tuple[FloatBracket, ...] = field(init=False, repr=False, compare=False)
     qty_decimals: int = field(init=False, repr=False, compare=False)
+    floored_max_qty: Decimal = field(init=False, repr=False, compare=False)
+    _caps: dict[int, Decimal] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         tiers = tuple(FloatBracket(float(b[0]), float(b[1]), float(b[3]), float(b[4])) for b in self.brackets)
         object.__setattr__(self, "float_brackets", tiers)
         exponent = self.step.normalize().as_tuple().exponent
         object.__setattr__(self, "qty_decimals", max(0, -int(exponent)))
+        object.__setattr__(self, "floored_max_qty", self.floor_qty(self.max_qty))
 
     @property
     def max_leverage(self) -> int:
@@ -64,7 +67,10 @@ class Instrument:
 
     def notional_cap(self, leverage: int = LEVERAGE) -> Decimal:
         """Return the largest notional the brackets allow at ``leverage``; zero when none does."""
-        return max((b.cap for b in self.brackets if b.initial_leverage >= leverage), default=ZERO)
+        if leverage not in self._caps:
+            caps = (bracket.cap for bracket in self.brackets if bracket.initial_leverage >= leverage)
+            self._caps[leverage] = max(caps, default=ZERO)
+        return self._caps[leverage]
 
     def floor_qty(self, qty: Decimal) -> Decimal:
         """Return ``qty`` rounded down to the market-order step."""

@@ -7,6 +7,7 @@ before the liquidation, so a stop farther away than the liquidation price costs 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 
 import numpy as np
@@ -42,6 +43,19 @@ def fill_stop(ledger: FuturesLedger, symbol: str, candle_open: float, time_ms: i
     reached = min(candle_open, stop) if position.side > 0 else max(candle_open, stop)
     price = ledger.costs.slippage.fill_price(reached, -position.side)
     return ledger.close(symbol, price, time_ms, CloseReason.STOP_LOSS, order_id)
+
+
+def next_event(position: Position, history: MarketHistory, first: int, last: int) -> int | None:
+    """Return the first candle from row ``first`` to ``last`` in which something happens to an open position by itself.
+
+    That is a funding settlement or a touch of its stop or liquidation price; None when it is left alone.
+    """
+    place = bisect_left(history.settlement_rows, first)
+    settlement = history.settlement_rows[place] if place < len(history.settlement_rows) else last + 1
+    touch = first_touch(position, history, first, min(last, settlement))
+    if touch is not None:
+        return touch
+    return settlement if settlement <= last else None
 
 
 def first_touch(position: Position, history: MarketHistory, first: int, last: int) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,11 @@ class MarketHistory:
     liquidation_low: FloatArray
     settlements: Mapping[int, tuple[Settlement, ...]] = field(default_factory=dict)
     funding_modelled: bool = False
+
+    @cached_property
+    def settlement_rows(self) -> list[int]:
+        """Rows of the candles with a settlement, ascending."""
+        return sorted(self.settlements)
 
 
 def market_history(candles: Candles, mark: Candles | None = None, funding: FundingRates | None = None) -> MarketHistory:

@@ -11,7 +11,7 @@ import backtrader as bt
 from smm_bt.execution import order_prices as prices
 from smm_bt.execution.bars import Bar, current_bar
 from smm_bt.execution.commission import FuturesCommission
-from smm_bt.execution.intrabar import fill_stop, liquidation_touched, settle_funding, stop_touched
+from smm_bt.execution.intrabar import fill_stop, liquidation_touched, next_event, settle_funding, stop_touched
 from smm_bt.execution.ledger import FillResult, FuturesLedger
 from smm_bt.execution.market_history import MarketHistory
 from smm_bt.execution.order_filler import OrderFiller
@@ -20,6 +20,9 @@ from smm_bt.model import CloseReason, SkippedEntry
 
 Order = Any  # backtrader.Order; backtrader ships no types
 Data = Any  # a backtrader data feed
+
+#: How many candles the broker searches at once for what may happen to a position.
+_LOOK_AHEAD = 1_024
 
 _SUPPORTED = (bt.Order.Market, bt.Order.Limit, bt.Order.Stop, bt.Order.StopLimit)
 
@@ -48,6 +51,7 @@ class PaperBroker(bt.BrokerBase):
         self._pending: list[Order] = []
         self._notifications: deque[Order] = deque()
         self._seen: dict[str, int] = {}
+        self._watched: dict[str, tuple[Any, int]] = {}
         self.addcommissioninfo(FuturesCommission(commission=ledger.costs.fee.rate))
 
     # ---- what strategies, observers and analyzers ask
@@ -182,7 +186,7 @@ class PaperBroker(bt.BrokerBase):
 
     def next(self) -> None:
         """Let the candles that are new in this step act on pending orders and positions."""
-        if not self._pending and not self.ledger.positions:
+        if not self._pending and self._undisturbed():
             return
         bars = self._new_bars()
         if not bars:
@@ -194,6 +198,27 @@ class PaperBroker(bt.BrokerBase):
         self._fill_inside(bars, bt.Order.Stop, bt.Order.StopLimit)
         self._check_liquidations(bars)
         self._fill_inside(bars, bt.Order.Limit)
+        self._watch_positions()
+
+    def _undisturbed(self) -> bool:
+        """Whether no open position has reached the next candle in which something can happen to it."""
+        return all(clock.lencount <= quiet_until for clock, quiet_until in self._watched.values())
+
+    def _watch_positions(self) -> None:
+        """Look ahead for each open position, so that the candles it is left alone in cost nothing."""
+        self._watched = {
+            symbol: (self._filler.openers[symbol].data.lines.datetime, self._quiet_until(symbol))
+            for symbol in self.ledger.positions
+        }
+
+    def _quiet_until(self, symbol: str) -> int:
+        """Return the number of bars until which nothing happens to the position by itself."""
+        count, history = len(self._filler.openers[symbol].data), self.histories.get(symbol)
+        if history is None:
+            return count
+        last = min(count - 1 + _LOOK_AHEAD, len(history.candles) - 1)
+        event = next_event(self.ledger.positions[symbol], history, count, last)
+        return last + 1 if event is None else event
 
     def _new_bars(self) -> dict[str, Bar]:
         datas = {order.data._name: order.data for order in self._pending}

@@ -45,22 +45,14 @@ def position_size(
     cap = market.notional_cap(leverage)
     if cap <= 0:
         return Skip(f"{market.symbol}: the venue allows at most {market.max_leverage}x, below {leverage}x")
-    wanted = _EXACT.multiply(_EXACT.multiply(max(free, Decimal(0)), _exact(risk_fraction)), Decimal(leverage))
-    qty = min(_floor_to_step(min(wanted, cap), at, market.step), _floor_max(market))
+    wanted = _EXACT.multiply(_EXACT.multiply(free, _exact(risk_fraction)), leverage)
+    steps = _EXACT.divide_int(min(wanted, cap), _EXACT.multiply(at, market.step))
+    qty = min(_EXACT.multiply(steps, market.step), market.floored_max_qty)
     return _checked(qty, at, free, market)
 
 
 def _exact(value: Decimal | float) -> Decimal:
     return value if isinstance(value, Decimal) else Decimal(repr(float(value)))
-
-
-def _floor_to_step(notional: Decimal, price: Decimal, step: Decimal) -> Decimal:
-    steps = _EXACT.divide_int(notional, _EXACT.multiply(price, step))
-    return _EXACT.multiply(steps, step)
-
-
-def _floor_max(market: Instrument) -> Decimal:
-    return _EXACT.multiply(_EXACT.divide_int(market.max_qty, market.step), market.step)
 
 
 def _checked(qty: Decimal, price: Decimal, free: Decimal, market: Instrument) -> Decimal | Skip:
