@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator, Mapping
-from decimal import Decimal, localcontext
+from decimal import ROUND_CEILING, Decimal, localcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,7 +98,7 @@ def smallest_accepted(market: Market, price: Decimal, step: Decimal) -> Decimal 
     filters = {entry["filterType"]: entry for entry in market.info["filters"]}
     least = max(Decimal(filters[kind]["minQty"]) for kind in ("LOT_SIZE", "MARKET_LOT_SIZE"))
     notional = Decimal(str(filters["MIN_NOTIONAL"]["notional"]))
-    least = max(least, -(-notional // (price * step)) * step)
+    least = max(least, (notional / (price * step)).to_integral_value(ROUND_CEILING) * step)
     return None if venue_objections(market, least, price) else least
 
 
