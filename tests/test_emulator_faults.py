@@ -88,6 +88,12 @@ def test_pages_instead_of_json_come_before_or_after_the_order_took_effect(
     assert executed(emulator) == trades
 
 
+def test_a_ban_on_request_says_how_long_to_wait(emulator: EmulatorThread, client: BareClient) -> None:
+    emulator.add_fault(FaultRule("error", **ORDER, code=-1003, status=418, retry_after=7, text="banned"))
+    answer = client.order("BUY", "0.01")
+    assert (answer.status_code, answer.headers["Retry-After"], answer.json()["msg"]) == (418, "7", "banned")
+
+
 def test_malformed_json_hides_an_executed_order(emulator: EmulatorThread, client: BareClient) -> None:
     emulator.add_fault(FaultRule("malformed", **ORDER))
     with pytest.raises(requests.exceptions.JSONDecodeError):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +20,7 @@ import requests
 from emulator_kit import NO_LIMITS, BareClient, flat, write_candles
 
 from smm_bt.emulator import EmulatorConfig, EmulatorThread
+from smm_bt.emulator.state_file import StateFileError
 
 ROOT = Path(__file__).parents[1]
 
@@ -106,6 +109,44 @@ def test_a_running_clock_runs_on_while_the_exchange_is_down(tmp_path: Path) -> N
     stop(process, signal.SIGTERM)
     assert second - first > 20_000
     assert all(row in again for row in candles[:-1])
+
+
+def test_a_state_file_of_another_market_or_of_another_program_is_refused(tmp_path: Path) -> None:
+    with EmulatorThread(configuration(tmp_path)):
+        pass
+    write_candles(tmp_path, flat(40000, 5))
+    with pytest.raises(StateFileError, match="another market"):
+        EmulatorThread(replace(configuration(tmp_path), candles=(write_candles(tmp_path, flat(40000, 5)),)))
+    (tmp_path / "account.sqlite").unlink()
+    (tmp_path / "account.sqlite").write_text("not a database at all" * 100)
+    with pytest.raises(StateFileError, match="not a state file"):
+        EmulatorThread(configuration(tmp_path))
+
+
+def test_another_speed_after_a_restart_goes_on_from_the_time_reached(tmp_path: Path) -> None:
+    stepped = configuration(tmp_path)
+    with EmulatorThread(stepped) as first:
+        first.step(2)
+        reached = first.status()["now_ms"]
+    with EmulatorThread(replace(stepped, speed=10.0)) as second:
+        assert 0 <= second.status()["now_ms"] - reached < 60_000
+
+
+@pytest.mark.parametrize("wrong", [{"host": "0.0.0.0"}, {"speed": 0.0}, {"history_candles": -1}])
+def test_a_configuration_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"loopback|speed|negative"):
+        EmulatorConfig(**wrong)
+
+
+def test_a_port_in_use_is_said_and_exits_with_1() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "smm_bt.emulator", "--port", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=20)
+    assert done.returncode == 1
+    assert f"cannot listen on port {port}" in done.stderr
 
 
 @pytest.mark.parametrize(

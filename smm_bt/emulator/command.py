@@ -14,9 +14,10 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from smm_bt.emulator.candles import INTERVALS, CandleFileError
-from smm_bt.emulator.config import EmulatorConfig
+from smm_bt.emulator.config import FASTEST, EmulatorConfig
 from smm_bt.emulator.faults import FaultRule
 from smm_bt.emulator.server import EmulatorServer
+from smm_bt.emulator.state_file import StateFileError
 
 
 def _speed(text: str) -> float | None:
@@ -26,7 +27,7 @@ def _speed(text: str) -> float | None:
         speed = float(text)
     except ValueError:
         speed = 0.0
-    if not 0 < speed <= 1_000_000:
+    if not 0 < speed <= FASTEST:
         raise argparse.ArgumentTypeError(f"give 'step' or a number above zero, found {text!r}")
     return speed
 
@@ -124,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = configuration(parser().parse_args(arguments))
     try:
         asyncio.run(serve(config))
-    except (CandleFileError, FileNotFoundError) as error:
+    except (CandleFileError, StateFileError, FileNotFoundError) as error:
         print(f"smm-bt emulator: {error}", file=sys.stderr)
         return 2
     except OSError as error:

@@ -6,10 +6,14 @@ import secrets
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from smm_bt.emulator.faults import FaultRule
+
+
+LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+FASTEST: Final = 1_000_000.0
 
 
 def _made_key() -> str:
@@ -86,6 +90,14 @@ class EmulatorConfig:
     api_secret: str = field(default_factory=_made_key, repr=False)
     host: str = "127.0.0.1"
     port: int = 0
+
+    def __post_init__(self) -> None:
+        if self.host not in LOOPBACK_HOSTS:
+            raise ValueError(f"the embedded exchange listens on loopback only, found host {self.host!r}")
+        if self.speed is not None and not 0 < self.speed <= FASTEST:
+            raise ValueError(f"speed must be None (stepped) or above 0 and at most {FASTEST:g}, found {self.speed}")
+        if self.history_candles < 0 or self.made_candles < 1 or self.balance_usdt < 0:
+            raise ValueError("history_candles, made_candles and balance_usdt must not be negative")
 
     @property
     def stepped(self) -> bool:

@@ -18,7 +18,7 @@ from smm_bt.emulator.matching import Matching
 from smm_bt.emulator.records import Archive
 from smm_bt.emulator.refusals import VenueError
 from smm_bt.emulator.settlement import Settlement
-from smm_bt.emulator.state_file import StateFile
+from smm_bt.emulator.state_file import StateFile, StateFileError
 
 # a partially filled order is completed after this many further requests, or by the next step of the clock
 _PARTIAL_FILL_PATIENCE = 3
@@ -62,8 +62,12 @@ class Exchange:
     def _make_clock(self, saved: dict[str, Any] | None) -> Clock:
         if self.config.speed is None:
             return SteppedClock(self.market.now_ms)
-        anchors = saved.get("anchors") if saved else None
-        virtual, host = anchors if anchors else (self.market.now_ms, host_ms())
+        if saved is None:
+            return RunningClock(self.market.now_ms, host_ms(), self.config.speed)
+        if saved["speed"] != self.config.speed:
+            return RunningClock(saved["now_ms"], host_ms(), self.config.speed)
+        # a venue does not stop with its server: the time of an outage is played when it comes back
+        virtual, host = saved["anchors"]
         return RunningClock(virtual, host, self.config.speed)
 
     def emit(self, event: Event) -> None:
@@ -128,19 +132,19 @@ class Exchange:
     def _advance(self, end_ms: int) -> None:
         before = self.market.now_ms
         self.matching.finish_partial_fills()
-        for piece in self.market.pieces(end_ms):
-            self._play(piece)
+        self._play(list(self.market.pieces(end_ms)))
         self.market.move(end_ms)
         if isinstance(self.clock, SteppedClock):
             self.clock.time_ms = end_ms
         self.emit(MarketEvent(before, end_ms))
 
-    def _play(self, piece: Piece) -> None:
-        """Apply one symbol's piece: funding, stops, resting orders, liquidation, in that order."""
-        self.settlement.pay_funding(piece)
-        self.conditional.meet_triggers(piece)
-        self.matching.meet_resting(piece)
-        self.settlement.liquidate(piece)
+    def _play(self, pieces: list[Piece]) -> None:
+        """Apply funding, stops, resting orders and liquidation, stage by stage, each over the symbols in order."""
+        settlement = self.settlement
+        stops, limits = self.conditional.meet_triggers, self.matching.meet_resting
+        for stage in (settlement.pay_funding, stops, limits, settlement.liquidate):
+            for piece in pieces:
+                stage(piece)
 
     def save(self) -> None:
         """Write what changed to the state file, if there is one."""
@@ -160,7 +164,9 @@ class Exchange:
         account, clock = self.account, self.clock
         anchors = [clock.virtual_anchor_ms, clock.host_anchor_ms] if isinstance(clock, RunningClock) else None
         return {
+            "market": self._market_mark(),
             "start_ms": self.config.start_ms,
+            "speed": self.config.speed,
             "now_ms": self.market.now_ms,
             "anchors": anchors,
             "api_key": self.config.api_key,
@@ -177,8 +183,16 @@ class Exchange:
             ],
         }
 
+    def _market_mark(self) -> list[Any]:
+        """Tell markets apart: symbols, first and last candle, first and last price."""
+        series = [market.last.series for market in self.market.symbols.values()]
+        return [[s.symbol, s.open_time[0], s.open_time[-1], s.open[0], s.close[-1]] for s in series]
+
     def _restore(self, saved: dict[str, Any]) -> None:
         account = self.account
+        if self._state is not None and saved["market"] != self._market_mark():
+            self._state.close()
+            raise StateFileError("the state file was written on another market; give the candles it was started with")
         account.wallet = Decimal(saved["wallet"])
         account.dual_side, account.multi_assets = saved["dual_side"], saved["multi_assets"]
         account.leverages.update(saved["leverages"])

@@ -12,7 +12,7 @@ from typing import Any, Final
 KINDS: Final[dict[str, str]] = {
     "delay": "wait `delay_ms` before or after the request takes effect",
     "reset": "reset the connection before or after the request takes effect",
-    "http": "answer HTTP `status` with an HTML page, or with nothing when `empty` is true",
+    "http": "answer HTTP `status` (default 503) with an HTML page, or with nothing when `empty` is true",
     "html": "answer HTTP 200 with an HTML page",
     "malformed": "answer HTTP 200 with JSON cut off in the middle",
     "error": "answer the venue's error `code`",
@@ -44,7 +44,9 @@ class FaultRule:
         probability: chance that a matching request is hit.
         delay_ms: for ``delay``.
         code: for ``error``.
-        status: for ``http``.
+        text: for ``error``: replaces the code's usual text.
+        status: for ``http`` (default 503) and, to replace the code's usual status, for ``error``.
+        retry_after: seconds told with a status 418 or 429.
         empty: for ``http``: no body instead of an HTML page.
         share: for ``partial_fill``: the share filled at once.
         rest: for ``partial_fill``: ``later`` or ``expire``.
@@ -62,7 +64,9 @@ class FaultRule:
     probability: float = 1.0
     delay_ms: int = 0
     code: int = -1001
-    status: int = 503
+    text: str | None = None
+    status: int | None = None
+    retry_after: int = 1
     empty: bool = False
     share: str = "0.5"
     rest: str = "later"

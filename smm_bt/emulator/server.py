@@ -259,14 +259,20 @@ class EmulatorServer:
             _reset(request)
             return web.Response(status=499)
         elif rule.kind == "http":
-            page = "" if rule.empty else _PAGE.format(rule.status)
-            return web.Response(text=page, status=rule.status, content_type="text/html")
+            status = rule.status or 503
+            page = "" if rule.empty else _PAGE.format(status)
+            headers = _retry_after(status, rule)
+            return web.Response(text=page, status=status, content_type="text/html", headers=headers)
         elif rule.kind == "html":
             return web.Response(text=_PAGE.format(200), content_type="text/html")
         elif rule.kind == "error":
-            refusal = VenueError(rule.code)
-            return self._json(refusal.body, refusal.status)
+            refusal = VenueError(rule.code, text=rule.text, status=rule.status)
+            return self._json(refusal.body, refusal.status, _retry_after(refusal.status, rule))
         return None
+
+
+def _retry_after(status: int, rule: FaultRule) -> dict[str, str]:
+    return {"Retry-After": str(rule.retry_after)} if status in (418, 429) else {}
 
 
 async def _read(request: web.BaseRequest) -> Call:

@@ -24,15 +24,23 @@ CREATE TABLE IF NOT EXISTS record (
 """
 
 
+class StateFileError(ValueError):
+    """A state file does not belong to this market or cannot be read; the message says which."""
+
+
 class StateFile:
     """Reads and writes one account; a write is all or nothing."""
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         # a killed process loses nothing the system has taken; only a power cut could
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=OFF")
-        self._connection.executescript(_SCHEMA)
+        try:
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=OFF")
+            self._connection.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise StateFileError(f"{path.name} is not a state file of the embedded exchange: {error}") from None
         self._last_meta = ""
 
     def load_meta(self) -> dict[str, Any] | None:
