@@ -43,6 +43,12 @@ class SmmFeed(bt.feed.DataBase):
         candles: Candles = self.p.candles
         return candles
 
+    @property
+    def columns(self) -> Mapping[str, NDArray[Any]]:
+        """The strategy's columns behind the lines, by line name."""
+        columns: Mapping[str, NDArray[Any]] = self.p.columns
+        return columns
+
     def open_ms(self) -> int:
         """Return the open time of the current bar's candle, UTC milliseconds."""
         return int(self.candles.open_ms[len(self) - 1])

@@ -7,7 +7,9 @@ from typing import Any
 
 import backtrader as bt
 
+from feeds.lines import FLAG_LINES
 from strategy.rules import HOLD, Decision, RowFlags, RuleOptions, decide
+from strategy.wake import WakeRows
 
 Data = Any  # a backtrader data feed with the SMM lines and open_ms()
 
@@ -19,17 +21,18 @@ class SmmStrategy(bt.Strategy):
 
     At each step the candles that are new are judged in the order their feeds were added; all closes are ordered
     before all entries, so that an entry is sized on what the closes have freed. ``rulings`` keeps each decision that
-    was not to do nothing: (open_ms, symbol, flags, position side, decision).
+    was not to do nothing: (open_ms, symbol, three flags, position side, three fields of the decision).
     """
 
     params = (("close_on_opposite_signal", True),)
 
     def __init__(self) -> None:
-        self.rulings: list[tuple[int, str, RowFlags, int, Decision]] = []
+        self.rulings: list[tuple[Any, ...]] = []
         self._options = RuleOptions(self.p.close_on_opposite_signal)
         # A line's own length costs a tenth of its feed's.
         self._rows = [(d, d.lines.datetime, d.buy_signal, d.sell_signal, d.profit_target_hit) for d in self.datas]
         self._judged = [0] * len(self._rows)
+        self._wake_rows: dict[str, WakeRows] = {}
 
     def prenext(self) -> None:
         """Trade a symbol even while another one's candles have not begun."""
@@ -49,6 +52,22 @@ class SmmStrategy(bt.Strategy):
         if decided:
             self._order(decided)
 
+    def can_wake(self) -> bool:
+        """Whether every row is known beforehand, so that :meth:`next_wake` can be asked."""
+        return all(getattr(data, "columns", None) is not None for data in self.datas)
+
+    def next_wake(self, data: Data, row: int) -> int:
+        """Return the first row of ``data`` at or after ``row`` on which ``next()`` may do anything.
+
+        An engine that skips bars asks this after each bar it visited; the answer holds while the position stays.
+        """
+        rows = self._wake_rows.get(data._name)
+        if rows is None:
+            buy, sell, target = (data.columns[name] for name in FLAG_LINES)
+            rows = self._wake_rows[data._name] = WakeRows(buy, sell, target, self._options)
+        size = self.broker.getposition(data, clone=False).size
+        return rows.next((size > 0) - (size < 0), row)
+
     def _notify(self, qorders: Sequence[Any] = (), qtrades: Sequence[Any] = ()) -> None:
         """Leave out the cash and value reports of every bar when nobody listens to them."""
         if self._orderspending or self._tradespending or qorders or self._reports_are_heard():
@@ -62,7 +81,7 @@ class SmmStrategy(bt.Strategy):
         side = (size > 0) - (size < 0)
         decision = decide(flags, side, self._options)
         if decision is not HOLD:
-            self.rulings.append((data.open_ms(), data._name, flags, side, decision))
+            self.rulings.append((data.open_ms(), data._name, *flags, side, *decision))
         return decision
 
     def _order(self, decided: list[tuple[Data, Decision]]) -> None:

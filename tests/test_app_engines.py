@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import backtrader as bt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenarios import TIMEFRAME_MS, Scenario, make, oracle_result, plan_of
 
 from smm_bt.analytics.equity import equity_curve
-from smm_bt.app.engines import run_plan, run_stock
+from smm_bt.app.engines import ENGINES, run_replay
+from smm_bt.errors import UsageError
 from smm_bt.model import RunRecord
 
-ENGINES = {"stock": run_stock, "plan": run_plan}
+#: `make equality` draws 10,000 replays.
+EXAMPLES = int(os.environ.get("SMM_BT_EXAMPLES", "150"))
 
 scenarios = st.builds(
     Scenario,
@@ -37,7 +45,7 @@ scenarios = st.builds(
 def assert_equals_oracle(scenario: Scenario, engine: str) -> None:
     made = make(scenario)
     plan = plan_of(scenario, made)
-    record = ENGINES[engine](plan)
+    record = run_replay(plan, engine).record
     expected = oracle_result(scenario, made)
     assert_trades_equal(record, expected.trades)
     closes = {s: (h.candles.open_ms, h.candles.close) for s, h in plan.histories.items()}
@@ -73,7 +81,7 @@ def assert_trades_equal(record: RunRecord, expected: list[dict]) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @given(scenario=scenarios)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_every_engine_trades_and_books_like_the_oracle(engine: str, scenario: Scenario) -> None:
     assert_equals_oracle(scenario, engine)
 
@@ -81,6 +89,130 @@ def test_every_engine_trades_and_books_like_the_oracle(engine: str, scenario: Sc
 @pytest.mark.parametrize("engine", ENGINES)
 def test_liquidations_happen_and_equal_the_oracle(engine: str) -> None:
     scenario = Scenario(seed=5, volatility=0.03, density=0.05, close_on_opposite=False)
-    record = ENGINES[engine](plan_of(scenario, make(scenario)))
+    record = run_replay(plan_of(scenario, make(scenario)), engine).record
     assert "liquidation" in {trade.close_reason for trade in record.trades}
     assert_equals_oracle(scenario, engine)
+
+
+class HeardTrades(bt.Analyzer):
+    """Notes what a strategy's analyzer hears of trades, and the bar numbers it sees then."""
+
+    def start(self) -> None:
+        self.heard: list[tuple[Any, ...]] = []
+
+    def notify_trade(self, trade: bt.Trade) -> None:
+        bars = (trade.baropen, trade.barclose, trade.barlen, len(trade.data), trade.data.close[0])
+        money = (trade.size, trade.price, trade.value, trade.commission, trade.pnl, trade.pnlcomm)
+        when = (trade.dtopen, trade.dtclose, trade.isopen, trade.isclosed, trade.justopened, trade.status)
+        self.heard.append((trade.data._name, *bars, *money, *when))
+
+    def get_analysis(self) -> list[tuple[Any, ...]]:
+        return self.heard
+
+
+class HeardOrders(bt.Analyzer):
+    """Notes each order notification with the bar it comes in."""
+
+    def start(self) -> None:
+        self.heard: list[tuple[Any, ...]] = []
+
+    def notify_order(self, order: bt.Order) -> None:
+        figures = (order.executed.size, order.executed.price, order.executed.comm, order.executed.pnl)
+        self.heard.append((order.data._name, len(order.data), len(self.strategy), order.status, *figures))
+
+    def get_analysis(self) -> list[tuple[Any, ...]]:
+        return self.heard
+
+
+def run_with(scenario: Scenario, engine: str, *analyzers: type[bt.Analyzer]) -> tuple[RunRecord, list[Any], Any]:
+    run = run_replay(plan_of(scenario, make(scenario)), engine, [(analyzer, {}) for analyzer in analyzers])
+    assert run.engine == engine
+    return run.record, [analyzer.get_analysis() for analyzer in run.strategy.analyzers], run.strategy
+
+
+@given(scenario=scenarios)
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_all_engines_give_the_very_same_record_trades_and_bar_numbers(scenario: Scenario) -> None:
+    stock, heard, strategy = run_with(scenario, "stock", HeardTrades)
+    for engine in ("event", "plan"):
+        record, also_heard, other = run_with(scenario, engine, HeardTrades)
+        assert record == stock
+        assert also_heard == heard
+        assert (len(other), other.datetime[0]) == (len(strategy), strategy.datetime[0])
+        assert [len(data) for data in other.datas] == [len(data) for data in strategy.datas]
+        positions = [[s.broker.getposition(data).size for data in s.datas] for s in (strategy, other)]
+        assert positions[0] == positions[1]
+        assert other.broker.getvalue() == strategy.broker.getvalue()
+        assert other.broker.getcash() == strategy.broker.getcash()
+
+
+@given(scenario=scenarios)
+@settings(max_examples=max(30, EXAMPLES // 4), deadline=None)
+def test_the_event_engine_notifies_the_same_orders_at_the_same_bars_as_stock(scenario: Scenario) -> None:
+    assert run_with(scenario, "event", HeardOrders)[1] == run_with(scenario, "stock", HeardOrders)[1]
+
+
+@pytest.mark.parametrize("engine", ["event", "plan"])
+def test_backtraders_trade_analyzers_give_the_same_analysis_as_on_stock(engine: str) -> None:
+    scenario = Scenario(seed=3, density=0.3)
+    analyzers = (bt.analyzers.TradeAnalyzer, bt.analyzers.SQN)
+    assert run_with(scenario, engine, *analyzers)[1] == run_with(scenario, "stock", *analyzers)[1]
+
+
+@contextmanager
+def changed_strategy(monkeypatch: pytest.MonkeyPatch, **members: Any) -> Iterator[None]:
+    """Let the engines run a subclass of SmmStrategy with these members."""
+    from smm_bt.app import engines
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "SmmStrategy", type("Changed", (engines.SmmStrategy,), members))
+        yield
+
+
+@pytest.mark.parametrize(
+    ("analyzer", "engine", "why"),
+    [
+        (bt.analyzers.DrawDown, "stock", "DrawDown"),
+        (bt.analyzers.TimeReturn, "stock", "TimeReturn"),
+        (HeardOrders, "event", "HeardOrders"),
+        (bt.analyzers.TradeAnalyzer, "plan", "default"),
+    ],
+)
+def test_an_analyzer_that_needs_more_slows_the_run_down_and_the_run_says_why(
+    analyzer: type[bt.Analyzer], engine: str, why: str
+) -> None:
+    run = run_replay(plan_of(Scenario(seed=1), make(Scenario(seed=1))), "auto", [(analyzer, {})])
+    assert run.engine == engine
+    assert why in run.reason
+
+
+def test_a_strategy_with_its_own_next_and_no_wake_rule_runs_on_every_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    visited: list[int] = []
+    plan = plan_of(Scenario(seed=1), make(Scenario(seed=1)))
+    with changed_strategy(monkeypatch, next=lambda self: visited.append(len(self))):
+        run = run_replay(plan)
+    assert (run.engine, len(visited)) == ("stock", 300)
+    assert "does not declare when it must wake" in run.reason
+
+
+def test_a_strategy_with_a_per_bar_indicator_runs_on_every_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(self: Any) -> None:
+        super(type(self), self).__init__()
+        self.average = bt.indicators.SMA(self.data, period=3)
+
+    with changed_strategy(monkeypatch, __init__=init):
+        run = run_replay(plan_of(Scenario(seed=1), make(Scenario(seed=1))))
+    assert (run.engine, run.reason) == ("stock", "every bar is visited because it has indicators")
+
+
+def test_notify_order_in_a_strategy_brings_real_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+    with changed_strategy(monkeypatch, notify_order=lambda self, order: heard.append(order.status)):
+        run = run_replay(plan_of(Scenario(seed=1), make(Scenario(seed=1))))
+    assert run.engine == "event"
+    assert bt.Order.Completed in heard
+
+
+def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="There is no engine warp; use auto, plan, event, stock"):
+        run_replay(plan_of(Scenario(seed=1), make(Scenario(seed=1))), "warp")

@@ -1,55 +1,65 @@
-"""The replay engines and the choice between them: a ReplayPlan in, the same RunRecord out of each."""
+"""The replay engines: a ReplayPlan in, the same RunRecord out of each, and which one ran and why."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import backtrader as bt
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from feeds.smm import smm_feed
-from smm_bt.app.plan_kernel import run_kernel
+from smm_bt.app.replay_cerebro import ReplayCerebro, replay_cerebro, stock_cerebro
 from smm_bt.app.replay_plan import EngineRun, ReplayPlan, decision_records, record_of
 from smm_bt.errors import UsageError
 from smm_bt.execution.paper_broker import PaperBroker
 from smm_bt.execution.risk_sizer import RiskSizer
-from smm_bt.model import RunRecord
 from strategy.smm_strategy import SmmStrategy
 
+#: An analyzer class and its keyword arguments.
+AnalyzerSpec = tuple[type, dict[str, Any]]
 
-def run_stock(plan: ReplayPlan) -> RunRecord:
-    """Replay through an unmodified Cerebro, every bar."""
-    ledger = plan.new_ledger()
-    broker = PaperBroker(ledger, plan.histories)
-    cerebro = bt.Cerebro(stdstats=False)
-    cerebro.setbroker(broker)
-    for symbol, history in plan.histories.items():
-        cerebro.adddata(smm_feed(history.candles, plan.columns[symbol]))
-    cerebro.addsizer(RiskSizer)
-    cerebro.addstrategy(SmmStrategy, close_on_opposite_signal=plan.options.close_on_opposite_signal)
-    (strategy,) = cerebro.run()
-    return record_of(plan, ledger, decision_records(strategy.rulings), broker.skipped_entries)
+ENGINES = ("plan", "event", "stock")
 
 
-def run_plan(plan: ReplayPlan) -> RunRecord:
-    """Replay with the plan kernel: no bar is visited on which nothing can happen."""
-    return record_of(plan, *run_kernel(plan))
-
-
-_ENGINES: dict[str, tuple[Callable[[ReplayPlan], RunRecord], str]] = {
-    "stock": (run_stock, "asked for: every bar through an unmodified Cerebro"),
-    "plan": (run_plan, "asked for: only the rows that matter"),
-}
-
-
-def run_replay(plan: ReplayPlan, engine: str = "auto") -> EngineRun:
-    """Run ``plan`` with the engine asked for; ``auto`` takes ``plan``, since a replay trades SmmStrategy as it is.
+def run_replay(plan: ReplayPlan, engine: str = "auto", analyzers: Sequence[AnalyzerSpec] = ()) -> EngineRun:
+    """Run ``plan`` and return its record; ``auto`` takes the fastest engine that its parts allow.
 
     Raises:
         UsageError: there is no such engine.
     """
-    if engine == "auto":
-        return EngineRun(run_plan(plan), "plan", "the strategy and its parts are the default ones")
-    if engine not in _ENGINES:
-        raise UsageError(f"There is no engine {engine}; use auto, {', '.join(_ENGINES)}.")
-    run, reason = _ENGINES[engine]
-    return EngineRun(run(plan), engine, reason)
+    if engine not in ("auto", *ENGINES):
+        raise UsageError(f"There is no engine {engine}; use auto, {', '.join(ENGINES)}.")
+    cerebro = build_cerebro(plan, "plan" if engine == "auto" else engine)
+    for analyzer, parameters in analyzers:
+        cerebro.addanalyzer(analyzer, **parameters)
+    with _no_garbage_collection():
+        (strategy,) = cerebro.run()
+        record = record_of(
+            plan, cerebro.broker.ledger, decision_records(strategy.rulings), cerebro.broker.skipped_entries
+        )
+    if isinstance(cerebro, ReplayCerebro):
+        return EngineRun(record, cerebro.engine, cerebro.engine_reason, strategy)
+    return EngineRun(record, "stock", "asked for: every bar through an unmodified Cerebro", strategy)
+
+
+def build_cerebro(plan: ReplayPlan, wanted: str = "plan") -> Any:
+    """Return a Cerebro with feeds, broker, sizer and SmmStrategy for ``plan``, ready for ``run()``."""
+    cerebro = stock_cerebro() if wanted == "stock" else replay_cerebro(plan, wanted)
+    cerebro.setbroker(PaperBroker(plan.new_ledger(), plan.histories))
+    for symbol, history in plan.histories.items():
+        cerebro.adddata(smm_feed(history.candles, plan.columns[symbol]))
+    cerebro.addsizer(RiskSizer)
+    cerebro.addstrategy(SmmStrategy, close_on_opposite_signal=plan.options.close_on_opposite_signal)
+    return cerebro
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Pause the cyclic collector: it would go again and again through the many small records a run makes and keeps."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

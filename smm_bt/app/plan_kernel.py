@@ -24,9 +24,8 @@ from strategy.rules import HOLD, Decision, RowFlags, RuleOptions, decide
 from strategy.wake import NEVER, WakeRows
 
 
-def run_kernel(plan: ReplayPlan) -> tuple[FuturesLedger, list[DecisionRecord], list[SkippedEntry]]:
-    """Trade the plan; return the ledger, what the rules said, and the entries that could not be sized."""
-    ledger = plan.new_ledger()
+def run_kernel(plan: ReplayPlan, ledger: FuturesLedger) -> tuple[list[DecisionRecord], list[SkippedEntry]]:
+    """Trade the plan on ``ledger``; return what the rules said and the entries that could not be sized."""
     decisions: list[DecisionRecord] = []
     skipped: list[SkippedEntry] = []
     answers = _answers(plan.options)
@@ -37,7 +36,7 @@ def run_kernel(plan: ReplayPlan) -> tuple[FuturesLedger, list[DecisionRecord], l
         _run_alone(tracks[0])
     else:
         _run_together(tracks)
-    return ledger, decisions, skipped
+    return decisions, skipped
 
 
 def _answers(options: RuleOptions) -> dict[tuple[int, bool, bool, bool], Decision]:

@@ -13,12 +13,9 @@ from smm_bt.execution.instrument import Instrument
 from smm_bt.execution.ledger import FuturesLedger
 from smm_bt.execution.market_history import MarketHistory
 from smm_bt.model import DecisionRecord, PendingSignal, RunRecord, SkippedEntry
-from strategy.rules import Decision, RowFlags, RuleOptions
+from strategy.rules import RuleOptions
 
 Columns = Mapping[str, NDArray[Any]]
-
-#: A decision that was not to do nothing: candle open time, symbol, flags, position side, decision.
-Ruling = tuple[int, str, RowFlags, int, Decision]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,16 +35,17 @@ class ReplayPlan:
 
 
 class EngineRun(NamedTuple):
-    """What an engine made of a plan, which one it was, and why that one."""
+    """What an engine made of a plan, which one it was, why that one, and the strategy with its analyzers."""
 
     record: RunRecord
     engine: str
     reason: str
+    strategy: Any
 
 
-def decision_records(rulings: Iterable[Ruling]) -> list[DecisionRecord]:
-    """Return what SmmStrategy kept of its decisions in the form a run record has."""
-    return [DecisionRecord(ms, symbol, *flags, side, *ruling) for ms, symbol, flags, side, ruling in rulings]
+def decision_records(rulings: Iterable[Any]) -> list[DecisionRecord]:
+    """Return what a strategy kept of its decisions, rows in the order of DecisionRecord's fields, as such records."""
+    return [DecisionRecord(*row) for row in rulings]
 
 
 def record_of(

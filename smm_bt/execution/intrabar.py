@@ -64,14 +64,17 @@ def first_touch(position: Position, history: MarketHistory, first: int, last: in
     None when no candle does. A search over the whole stretch at once; what the touch then costs is decided candle by
     candle by the functions above.
     """
+    stop, liquidation = position.stop_price, position.liquidation_price
     if position.side > 0:
-        low, liquidation_low = history.candles.low, history.liquidation_low
-        rows = (_first_at_or_below(low, position.stop_price, first, last),)
-        rows += (_first_at_or_below(liquidation_low, position.liquidation_price, first, last),)
+        rows = (
+            _first_at_or_below(history.candles.low, stop, first, last),
+            _first_at_or_below(history.liquidation_low, liquidation, first, last),
+        )
     else:
-        high, liquidation_high = history.candles.high, history.liquidation_high
-        rows = (_first_at_or_above(high, position.stop_price, first, last),)
-        rows += (_first_at_or_above(liquidation_high, position.liquidation_price, first, last),)
+        rows = (
+            _first_at_or_above(history.candles.high, stop, first, last),
+            _first_at_or_above(history.liquidation_high, liquidation, first, last),
+        )
     found = [row for row in rows if row is not None]
     return min(found) if found else None
 

@@ -47,7 +47,7 @@ def _instrument(symbol: str, infos: _Rows, tiers: _Rows, info_file: Path | None,
     rows = _find(symbol, tiers, tier_file, "--brackets", "leverageBracket")
     if info.get("marginAsset", "USDT") != "USDT":
         raise UsageError(
-            f"{symbol} is margined in {info['marginAsset']}, but the simulated account holds USDT; use a USDT perpetual."
+            f"{symbol} is margined in {info['marginAsset']}, but the simulated account holds USDT; choose another."
         )
     try:
         instrument = instrument_from_venue(info, rows["brackets"])

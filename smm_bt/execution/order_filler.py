@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -74,6 +75,17 @@ class OrderFiller:
         order.accept(opener.broker)
         self._execute(order, trade.exit_price, result, 0.0, 0.0, trade.entry_price)
         return order
+
+    def adopt(self, datas: Mapping[str, Any], owner: Any, commission_of: Callable[[Any], Any]) -> None:
+        """Show the ledger's open positions to Backtrader, each as opened by a completed order of ``owner``."""
+        for symbol, held in self.ledger.positions.items():
+            order_class = bt.BuyOrder if held.side > 0 else bt.SellOrder
+            order = order_class(owner=owner, data=datas[symbol], size=held.qty, price=held.entry_price, simulated=True)
+            order.addinfo(order_id=held.entry_order_id)
+            order.addcomminfo(commission_of(datas[symbol]))
+            order.completed()
+            self.openers[symbol] = order
+            self.positions.setdefault(symbol, bt.Position()).set(held.signed_qty, held.entry_price)
 
     def _quantity(
         self, order: Order, symbol: str, side: int, price: float, closable: float, time_ms: int

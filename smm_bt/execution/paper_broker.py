@@ -21,6 +21,9 @@ from smm_bt.model import CloseReason, SkippedEntry
 Order = Any  # backtrader.Order; backtrader ships no types
 Data = Any  # a backtrader data feed
 
+#: Later than any bar.
+NEVER = 1 << 62
+
 #: How many candles the broker searches at once for what may happen to a position.
 _LOOK_AHEAD = 1_024
 
@@ -198,6 +201,18 @@ class PaperBroker(bt.BrokerBase):
         self._fill_inside(bars, bt.Order.Stop, bt.Order.StopLimit)
         self._check_liquidations(bars)
         self._fill_inside(bars, bt.Order.Limit)
+        self._watch_positions()
+
+    def next_row(self, data: Data) -> int:
+        """Return the first bar of ``data`` not yet seen in which this broker may act or has something to say."""
+        if self._notifications or any(order.data is data for order in self._pending):
+            return len(data)
+        watched = self._watched.get(data._name)
+        return watched[1] if watched is not None else NEVER
+
+    def adopt_ledger(self, datas: Mapping[str, Data], owner: Any) -> None:
+        """Take over what was traded on the ledger without orders: positions as a strategy would find them."""
+        self._filler.adopt(datas, owner, self.getcommissioninfo)
         self._watch_positions()
 
     def _undisturbed(self) -> bool:
