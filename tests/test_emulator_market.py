@@ -164,6 +164,31 @@ def test_a_running_clock_moves_the_price_inside_the_candle_on_the_tick_grid() ->
         assert candle[3] <= candle[4] <= candle[2]
 
 
+def test_a_stop_fires_at_its_trigger_while_the_clock_runs(tmp_path: Path) -> None:
+    rows = [*flat(50000, 4), (50000, 50000, 48000, 48100), *flat(48100, 400)]
+    config = EmulatorConfig(candles=(write_candles(tmp_path, rows),), history_candles=1, speed=1500.0, **NO_LIMITS)
+    with EmulatorThread(config) as emulator:
+        client = ccxt_client(emulator)
+        client.create_order(BTC, "market", "buy", 0.1)
+        client.create_order(BTC, "market", "sell", 0.1, None, {"stopLossPrice": 49000, "reduceOnly": True})
+        deadline = time.monotonic() + 5
+        while client.fetch_positions([BTC]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        last = client.fetch_my_trades(BTC)[-1]
+        assert (last["side"], last["price"]) == ("sell", 49000.0)
+        assert START_MS + 4 * FIVE_MINUTES_MS < last["timestamp"] < START_MS + 5 * FIVE_MINUTES_MS
+
+
+def test_a_running_market_past_its_last_candle_stands_still(tmp_path: Path) -> None:
+    files = (write_candles(tmp_path, flat(50000, 3)),)
+    config = EmulatorConfig(candles=files, history_candles=1, speed=100_000.0, **NO_LIMITS)
+    with EmulatorThread(config) as emulator:
+        time.sleep(0.05)
+        client = ccxt_client(emulator)
+        assert client.create_order(BTC, "market", "buy", 0.1)["average"] == 50000.0
+        assert emulator.status()["finished"]
+
+
 candle_rows = st.lists(
     st.tuples(*[st.integers(1_000, 2_000)] * 4).map(lambda v: (v[0], max(v), min(v), v[3])),
     min_size=1,

@@ -124,29 +124,41 @@ def expected_trips(trades: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return [tuple(trade[name] for name in names) for trade in trades]
 
 
-def write_market(folder: Path, candles: dict[str, Any], funding: dict[str, list[tuple[int, float]]]) -> dict[str, Any]:
-    files, rates = [], []
-    for symbol, columns in candles.items():
-        path = folder / f"{symbol}-5m.csv"
-        names = ("open_ms", "open", "high", "low", "close")
-        rows = zip(*(columns[name].tolist() for name in names), strict=True)
-        body = "\n".join(",".join(map(repr, row)) for row in rows)
-        path.write_text(f"timestamp,open,high,low,close\n{body}\n")
-        files.append(path)
+def marks_of(random: np.random.Generator, columns: dict[str, Any]) -> dict[str, Any]:
+    """Make mark candles that stray a little from the last price."""
+    noise = np.exp(random.normal(0, 0.002, len(columns["open"])))
+    return {name: values if name == "open_ms" else values * noise for name, values in columns.items()}
+
+
+def write_columns(path: Path, columns: dict[str, Any]) -> Path:
+    rows = zip(*(columns[name].tolist() for name in ("open_ms", "open", "high", "low", "close")), strict=True)
+    body = "\n".join(",".join(map(repr, row)) for row in rows)
+    path.write_text(f"timestamp,open,high,low,close\n{body}\n")
+    return path
+
+
+def write_market(
+    folder: Path, candles: dict[str, Any], marks: dict[str, Any], funding: dict[str, list[tuple[int, float]]]
+) -> dict[str, Any]:
+    files = [write_columns(folder / f"{symbol}-5m.csv", columns) for symbol, columns in candles.items()]
+    mark_files = [write_columns(folder / f"{symbol}-mark-5m.csv", columns) for symbol, columns in marks.items()]
+    rates = []
+    for symbol in candles:
         rates.append(folder / f"{symbol}-funding.csv")
         settlements = "\n".join(f"{time},{rate!r}" for time, rate in funding[symbol])
         rates[-1].write_text(f"timestamp,funding_rate\n{settlements}\n")
-    return {"candles": tuple(files), "funding": tuple(rates)}
+    return {"candles": tuple(files), "mark": tuple(mark_files), "funding": tuple(rates)}
 
 
-@pytest.mark.parametrize(("seed", "stop_loss_percent"), [(1, None), (2, None), (3, 1.5)])
+@pytest.mark.parametrize(("seed", "stop_loss_percent", "marked"), [(1, None, False), (2, None, True), (3, 1.5, False)])
 def test_trades_over_http_equal_the_oracles_to_a_hundred_millionth(
-    tmp_path: Path, seed: int, stop_loss_percent: float | None
+    tmp_path: Path, seed: int, stop_loss_percent: float | None, marked: bool
 ) -> None:
     random = np.random.default_rng(seed)
     symbols = ["AAAUSDT", "BBBUSDT"]
     candles = {symbol: make_candles(random, 120, 0.02, 0.03) for symbol in symbols}
     flags = {symbol: make_flags(random, 120, 0.25, 0.1) for symbol in symbols}
+    marks = {symbol: marks_of(random, candles[symbol]) for symbol in symbols} if marked else {}
     funding = {s: [(int(t) + 1000, 0.0003) for t in candles[s]["open_ms"][::7]] for s in symbols}
     lot = {"step": "0.001", "min_qty": "0.001", "max_qty": "100000", "min_notional": "5", "brackets": BRACKETS}
     instruments = dict.fromkeys(symbols, lot)
@@ -159,8 +171,9 @@ def test_trades_over_http_equal_the_oracles_to_a_hundred_millionth(
         fee_rate=0.0005,
         stop_loss_percent=stop_loss_percent,
         funding=funding,
+        mark=marks,
     )
-    market = write_market(tmp_path, candles, funding)
+    market = write_market(tmp_path, candles, marks, funding)
     files = exchange_files(tmp_path, symbols)
     config = EmulatorConfig(**market, **files, history_candles=0, start_ms=wanted.steps[0], **NO_LIMITS)
     with EmulatorThread(config) as emulator, BareClient(emulator) as client:

@@ -209,7 +209,8 @@ class Exchange:
 
 
 def _resumed(config: EmulatorConfig, saved: dict[str, Any] | None) -> EmulatorConfig:
-    """Keep the keys and the start of the market a state file was written with."""
+    """Keep the keys and the start of the market a state file was written with; a made running market starts now."""
     if saved is None:
-        return config
+        made_now = not config.candles and not config.stepped and config.start_ms is None
+        return replace(config, start_ms=host_ms()) if made_now else config
     return replace(config, start_ms=saved["start_ms"], api_key=saved["api_key"], api_secret=saved["api_secret"])

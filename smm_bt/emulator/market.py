@@ -17,7 +17,6 @@ from smm_bt.emulator.candles import (
     read_funding,
     symbol_of,
 )
-from smm_bt.emulator.clock import host_ms
 from smm_bt.emulator.config import EmulatorConfig
 from smm_bt.emulator.exact import exact
 from smm_bt.emulator.instruments import Instrument
@@ -189,8 +188,6 @@ def _made_series(config: EmulatorConfig, instruments: Mapping[str, Instrument]) 
     begin = _MADE_EPOCH_MS
     if config.start_ms is not None:
         begin = config.start_ms // timeframe_ms * timeframe_ms - config.history_candles * timeframe_ms
-    elif not config.stepped:
-        begin = host_ms() // timeframe_ms * timeframe_ms - config.history_candles * timeframe_ms
     missing = [symbol for symbol in config.symbols if symbol not in instruments]
     if missing:
         raise CandleFileError(f"{missing[0]} is not in the exchange information")
@@ -212,6 +209,4 @@ def _start(config: EmulatorConfig, series: list[CandleSeries]) -> int:
     if config.start_ms is not None:
         return config.start_ms
     times = series[0].open_time
-    if not config.candles and not config.stepped:
-        return host_ms()
     return times[min(config.history_candles, len(times) - 1)]
