@@ -155,8 +155,9 @@ class ConditionalOrders:
         self._keep(algo, piece.time_ms)
         order = self._child(algo, qty, piece.time_ms)
         algo.actual_order_id = order.order_id
-        if algo.order_type.endswith("_MARKET"):
-            self._booking.fill(order, qty, _trigger_fill_price(algo, piece), piece.time_ms, maker=False)
+        price = _trigger_fill_price(algo, piece)
+        if order.order_type == "MARKET" or (order.price - price) * order.sign >= 0:
+            self._booking.fill(order, qty, price, piece.time_ms, maker=False)
             algo.actual_price, algo.actual_qty = order.average_price, order.executed_qty
         algo.status = "FINISHED"
         self._keep(algo, piece.time_ms)

@@ -244,7 +244,8 @@ class Matching:
         """Fill resting limit orders the price has reached, at their own price; expire GTD orders in time."""
         for order in self._archive.open_of(piece.symbol):
             reached = piece.low <= order.price if order.side == "BUY" else piece.high >= order.price
-            if order.order_type == "LIMIT" and reached:
+            # what a trigger placed inside this piece waits for the next one: nothing tells what came after it
+            if order.order_type == "LIMIT" and reached and order.time < piece.time_ms:
                 self._fill_within_position(order, order.price, piece.time_ms, maker=True)
             elif order.time_in_force == "GTD" and 0 < order.good_till_date <= piece.time_ms:
                 self._expire(order, piece.time_ms)
