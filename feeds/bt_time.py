@@ -25,14 +25,26 @@ def to_backtrader(time_ms: int) -> float:
 
 
 def to_backtrader_array(time_ms: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return :func:`to_backtrader` for whole minutes, n → n; candles open and close on whole minutes.
+    """Return :func:`to_backtrader` for ascending whole minutes, n → n; candles open and close on whole minutes.
 
     A day number and the minute's share of a day are both floats, and their sum is rounded once, as ``fsum`` does.
+    Evenly spaced times that divide a day, which candles without gaps are, are laid out day by day.
     """
-    minutes = time_ms // MINUTE_MS
-    days, minute_of_day = np.divmod(minutes, _MINUTES_PER_DAY)
+    step = int(time_ms[1] - time_ms[0]) if len(time_ms) > 1 else 0
+    even = step > 0 and DAY_MS % step == 0 and int(time_ms[-1] - time_ms[0]) == step * (len(time_ms) - 1)
+    if even and int(time_ms[0]) % step == 0:
+        return _even_stamps(int(time_ms[0]), step, len(time_ms))
+    days, minute_of_day = np.divmod(time_ms // MINUTE_MS, _MINUTES_PER_DAY)
     stamps: NDArray[np.float64] = (days + _EPOCH_DAY).astype(np.float64) + _MINUTE_SHARES[minute_of_day]
     return stamps
+
+
+def _even_stamps(first_ms: int, step: int, count: int) -> NDArray[np.float64]:
+    first_day, before = divmod(first_ms, DAY_MS)
+    skipped, per_day = before // step, DAY_MS // step
+    days = np.arange(-(-(skipped + count) // per_day), dtype=np.float64) + float(first_day + _EPOCH_DAY)
+    stamps: NDArray[np.float64] = np.add.outer(days, _MINUTE_SHARES[:: step // MINUTE_MS]).ravel()
+    return stamps[skipped : skipped + count]
 
 
 def from_backtrader(number: float) -> int:

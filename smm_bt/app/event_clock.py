@@ -83,6 +83,9 @@ def _union(stamps: Sequence[Any]) -> Any:
 
 
 def _share_clock(strategy: Strategy, steps: Any) -> None:
-    """Give the strategy's clock line all its stamps at once; ``_oldsync`` lets it advance instead of append."""
-    strategy.lines.datetime.array = memoryview(np.array(steps))  # type: ignore[arg-type]
+    """Give the strategy's clock line all its stamps at once; ``_oldsync`` lets it advance instead of append.
+
+    The memory may be a feed's own: Backtrader writes to the line what is there already.
+    """
+    strategy.lines.datetime.array = steps
     strategy._oldsync = True

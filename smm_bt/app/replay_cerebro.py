@@ -46,8 +46,7 @@ class ReplayCerebro(bt.Cerebro):
             super()._runonce(runstrats)
             return
         (strategy,) = runstrats
-        strategy._once()
-        strategy.reset()
+        strategy.reset()  # without indicators and observers there is nothing for its _once() to calculate
         clock = EventClock(strategy, self.datas)
         if self.engine == "event":
             run_events(self, strategy, clock)
