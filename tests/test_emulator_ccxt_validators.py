@@ -35,6 +35,7 @@ WITH_SYMBOL = [
     "fetch_leverage_tiers",
     "fetch_margin_mode",
     "fetch_positions",
+    "fetch_my_liquidations",
 ]
 WITHOUT_SYMBOL = ["features"]
 AT_REAL_TIME = ["fetch_ohlcv", "fetch_balance"]
@@ -53,7 +54,6 @@ NOT_APPLICABLE = {
     "fetch_status": "asks the spot system-status host",
     "fetch_currencies": "asks the spot wallet host",
     "fetch_accounts": "not a futures endpoint of the venue",
-    "fetch_my_liquidations": "asks /fapi/v1/forceOrders, which is not modelled",
     "fetch_liquidations": "the venue withdrew the public endpoint",
     "fetch_open_interest_history": "asks /futures/data statistics, which are not modelled",
     "fetch_order_books": "not offered by ccxt for this venue",

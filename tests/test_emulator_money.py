@@ -101,6 +101,7 @@ def test_an_isolated_position_is_liquidated_at_the_formulas_price_and_loses_its_
     assert Decimal(last["info"]["realizedPnl"]) - Decimal(last["info"]["commission"]) == pytest.approx(-2000)
     order = client.fetch_order(last["order"], BTC)
     assert order["clientOrderId"].startswith("autoclose-")
+    assert client.fetch_my_liquidations(BTC)[0]["price"] == pytest.approx(float(price), abs=1e-9)
 
 
 def test_touching_the_liquidation_price_is_enough_and_a_tick_short_of_it_is_not(venue: OpenVenue) -> None:

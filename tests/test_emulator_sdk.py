@@ -118,6 +118,7 @@ CALLS: dict[str, Call] = {
     "algoOpenOrders": lambda sdk, _: sdk.cancel_all_algo_open_orders(symbol="BTCUSDT"),
     "userTrades": lambda sdk, _: sdk.account_trade_list(symbol="BTCUSDT"),
     "income": lambda sdk, _: sdk.get_income_history(),
+    "forceOrders": lambda sdk, _: sdk.users_force_orders(),
     "commissionRate": lambda sdk, _: sdk.user_commission_rate(symbol="BTCUSDT"),
     "listenKey": lambda sdk, _: sdk.start_user_data_stream(),
     "keep listenKey": lambda sdk, _: sdk.keepalive_user_data_stream(),

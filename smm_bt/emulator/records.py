@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from decimal import Decimal
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 from smm_bt.emulator.exact import ZERO
 
+LIQUIDATION_PREFIX: Final = "autoclose-"
 OPEN_STATUSES: Final = frozenset({"NEW", "PARTIALLY_FILLED"})
 
 
@@ -157,6 +159,7 @@ class Archive:
     open_algos: dict[int, AlgoOrder] = field(default_factory=dict)
     last_id: int = 0
     unsaved: dict[tuple[str, int], Record] = field(default_factory=dict)
+    trades_of_order: dict[int, list[Trade]] = field(default_factory=dict)
     _order_by_client: dict[tuple[str, str], int] = field(default_factory=dict)
     _algo_by_client: dict[str, int] = field(default_factory=dict)
 
@@ -188,12 +191,19 @@ class Archive:
     def keep_trade(self, trade: Trade) -> None:
         """Remember a fill."""
         self.trades.append(trade)
+        self.trades_of_order.setdefault(trade.order_id, []).append(trade)
         self.unsaved["trade", trade.trade_id] = trade
 
     def keep_income(self, income: Income) -> None:
         """Remember a wallet change."""
         self.incomes.append(income)
         self.unsaved["income", income.tran_id] = income
+
+    def trades_since(self, start_ms: int | None) -> list[Trade]:
+        """Return fills from a time on; they are kept in the order of their times."""
+        if start_ms is None:
+            return self.trades
+        return self.trades[bisect_left(self.trades, start_ms, key=lambda trade: trade.time) :]
 
     def find_order(self, symbol: str, order_id: int | None, client_order_id: str | None) -> Order | None:
         """Look an order up by id or, failing that, by the latest use of a client id."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from smm_bt.emulator.candles import INTERVALS
@@ -14,6 +15,7 @@ from smm_bt.emulator.refusals import VenueError
 from smm_bt.emulator.routes import Endpoint, Routes, in_time_range, known_symbol, optional_symbol, traded_symbols
 from smm_bt.emulator.tape import Candle, Tape
 
+Row = tuple[Any, ...]
 _DAY_MS = 86_400_000
 _UNLIMITED = 1_000_000
 
@@ -76,37 +78,38 @@ def _candles(exchange: Exchange, tape: Tape, parameters: Parameters) -> list[Can
     )
 
 
-def klines(exchange: Exchange, parameters: Parameters) -> list[list[Any]]:
+def klines(exchange: Exchange, parameters: Parameters) -> list[Row]:
     """Candles of the last price; the newest row is the candle that is still forming."""
     tape = _market_of(exchange, known_symbol(exchange, parameters)).last
     return [_kline_row(candle, parameters.text("interval")) for candle in _candles(exchange, tape, parameters)]
 
 
-def mark_klines(exchange: Exchange, parameters: Parameters) -> list[list[Any]]:
+def mark_klines(exchange: Exchange, parameters: Parameters) -> list[Row]:
     """Candles of the mark price, without volume."""
     tape = _market_of(exchange, known_symbol(exchange, parameters)).mark
     rows = (candle._replace(volume=0.0) for candle in _candles(exchange, tape, parameters))
     return [_kline_row(candle, parameters.text("interval")) for candle in rows]
 
 
-def index_klines(exchange: Exchange, parameters: Parameters) -> list[list[Any]]:
+def index_klines(exchange: Exchange, parameters: Parameters) -> list[Row]:
     """Candles of the index price, which here equals the mark price."""
     symbol = exchange.instrument(parameters.text("pair").upper()).symbol
     rows = (candle._replace(volume=0.0) for candle in _candles(exchange, _market_of(exchange, symbol).mark, parameters))
     return [_kline_row(candle, parameters.text("interval")) for candle in rows]
 
 
-def premium_klines(exchange: Exchange, parameters: Parameters) -> list[list[Any]]:
+def premium_klines(exchange: Exchange, parameters: Parameters) -> list[Row]:
     """Candles of the premium, which is zero as mark and index are one."""
     rows = mark_klines(exchange, parameters)
-    return [[row[0], "0", "0", "0", "0", *row[5:]] for row in rows]
+    return [(row[0], "0", "0", "0", "0", *row[5:]) for row in rows]
 
 
-def _kline_row(candle: Candle, interval: str) -> list[Any]:
+@lru_cache(maxsize=100_000)
+def _kline_row(candle: Candle, interval: str) -> Row:
     first, high, low, last, volume = (plain(exact(value)) for value in candle[1:])
     quote = plain(exact(candle.volume) * exact(candle.close))
     half = exact(candle.volume) / 2
-    return [
+    return (
         candle.open_time,
         first,
         high,
@@ -119,16 +122,17 @@ def _kline_row(candle: Candle, interval: str) -> list[Any]:
         plain(half),
         plain(half * exact(candle.close)),
         "0",
-    ]
+    )
 
 
 def _kline_weight(parameters: Parameters) -> int:
+    return _weight_by_limit(parameters, ((99, 1), (499, 2), (1000, 5)), 10)
+
+
+def _weight_by_limit(parameters: Parameters, steps: tuple[tuple[int, int], ...], highest: int) -> int:
     text = parameters.optional_text("limit", "500")
     limit = int(text) if text.isdigit() else 500
-    for ceiling, weight in ((99, 1), (499, 2), (1000, 5)):
-        if limit <= ceiling:
-            return weight
-    return 10
+    return next((weight for ceiling, weight in steps if limit <= ceiling), highest)
 
 
 def _one_or_all(exchange: Exchange, parameters: Parameters, rows: list[dict[str, Any]]) -> Any:
@@ -137,6 +141,10 @@ def _one_or_all(exchange: Exchange, parameters: Parameters, rows: list[dict[str,
     if not rows:
         raise VenueError(-4108)
     return rows[0]
+
+
+def _depth_weight(parameters: Parameters) -> int:
+    return _weight_by_limit(parameters, ((50, 2), (100, 5), (500, 10)), 20)
 
 
 def ticker_24h(exchange: Exchange, parameters: Parameters) -> Any:
@@ -334,7 +342,7 @@ ROUTES: Routes = {
     ("GET", "/fapi/v1/ticker/price"): Endpoint(price_ticker, _all_or_one(2, 1)),
     ("GET", "/fapi/v2/ticker/price"): Endpoint(price_ticker, _all_or_one(2, 1)),
     ("GET", "/fapi/v1/ticker/bookTicker"): Endpoint(book_ticker, _all_or_one(5, 2)),
-    ("GET", "/fapi/v1/depth"): Endpoint(depth, 10),
+    ("GET", "/fapi/v1/depth"): Endpoint(depth, _depth_weight),
     ("GET", "/fapi/v1/premiumIndex"): Endpoint(premium_index, _all_or_one(10, 1)),
     ("GET", "/fapi/v1/fundingRate"): Endpoint(funding_rate),
     ("GET", "/fapi/v1/fundingInfo"): Endpoint(funding_info),

@@ -11,7 +11,7 @@ from smm_bt.emulator.exchange import Exchange
 from smm_bt.emulator.instruments import TIMES_IN_FORCE
 from smm_bt.emulator.matching import OrderRequest
 from smm_bt.emulator.parameters import Parameters
-from smm_bt.emulator.records import Order
+from smm_bt.emulator.records import LIQUIDATION_PREFIX, Order
 from smm_bt.emulator.refusals import VenueError
 from smm_bt.emulator.routes import SIGNED, Endpoint, Routes, in_time_range, known_symbol, optional_symbol
 
@@ -144,17 +144,33 @@ def user_trades(exchange: Exchange, parameters: Parameters) -> list[dict[str, An
     symbol = known_symbol(exchange, parameters)
     order_id, first = parameters.optional_integer("orderId"), parameters.optional_integer("fromId")
     limit = parameters.limit(500, 1000)
+    archive = exchange.archive
+    of_order = None if order_id is None else archive.trades_of_order.get(order_id, [])
     rows = [
         trade
-        for trade in exchange.archive.trades
+        for trade in (archive.trades_since(parameters.optional_integer("startTime")) if of_order is None else of_order)
         if trade.symbol == symbol
-        and order_id in (None, trade.order_id)
         and (first is None or trade.trade_id >= first)
         and in_time_range(parameters, trade.time)
     ]
     forwards = first is not None or "startTime" in parameters
     kept = rows[:limit] if forwards else rows[-limit:]
     return [bodies.user_trade(trade) for trade in kept]
+
+
+def force_orders(exchange: Exchange, parameters: Parameters) -> list[dict[str, Any]]:
+    """List liquidations of the account, newest last."""
+    symbol, limit = optional_symbol(exchange, parameters), parameters.limit(50, 100)
+    rows = [
+        order
+        for order in exchange.archive.orders.values()
+        if order.client_order_id.startswith(LIQUIDATION_PREFIX)
+        and symbol in (None, order.symbol)
+        and in_time_range(parameters, order.time)
+    ]
+    left_out = ("priceProtect", "priceMatch", "selfTradePreventionMode", "goodTillDate")
+    bodies_in_full = (bodies.queried_order(order) for order in rows[-limit:])
+    return [{name: value for name, value in body.items() if name not in left_out} for body in bodies_in_full]
 
 
 ROUTES: Routes = {
@@ -169,4 +185,7 @@ ROUTES: Routes = {
     ),
     ("GET", "/fapi/v1/allOrders"): Endpoint(all_orders, 5, SIGNED),
     ("GET", "/fapi/v1/userTrades"): Endpoint(user_trades, 5, SIGNED),
+    ("GET", "/fapi/v1/forceOrders"): Endpoint(
+        force_orders, lambda parameters: 20 if "symbol" in parameters else 50, SIGNED
+    ),
 }

@@ -12,7 +12,7 @@ from smm_bt.emulator.exact import ZERO
 from smm_bt.emulator.instruments import Instrument
 from smm_bt.emulator.market import Market, Piece
 from smm_bt.emulator.matching import Matching
-from smm_bt.emulator.records import Archive, Order
+from smm_bt.emulator.records import LIQUIDATION_PREFIX, Archive, Order
 
 
 class Settlement:
@@ -74,7 +74,7 @@ class Settlement:
         order_id = self._archive.next_id()
         order = Order(
             order_id=order_id,
-            client_order_id=f"autoclose-{time_ms}{order_id:06d}",
+            client_order_id=f"{LIQUIDATION_PREFIX}{time_ms}{order_id:06d}",
             symbol=position.symbol,
             side="SELL" if position.sign > 0 else "BUY",
             position_side=position.side,
