@@ -108,6 +108,9 @@ def test_a_delay_after_execution_outlasts_the_clients_patience(emulator: Emulato
     emulator.add_fault(FaultRule("delay", **ORDER, delay_ms=600, when="after"))
     with pytest.raises(ccxt.RequestTimeout):
         exchange.create_order(BTC, "market", "buy", 0.01)
+    deadline = time.monotonic() + 5
+    while not executed(emulator) and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert executed(emulator) == 1
 
 
