@@ -19,7 +19,7 @@ from smm_bt.execution.instrument import (
 )
 
 ONE_PERCENT = [FloatBracket(0.0, 1e9, 0.01, 0.0)]
-#: Floor, cap, rate, cum; cum is continuous: 5 000 × 1 % = 50, 50 + 25 000 × 0.5 % = 175, 175 + 400 000 × 2.5 % = 10 175.
+#: Floor, cap, rate, cum; cum is continuous: 5 000 × 1 % = 50, + 25 000 × 0.5 % = 175, + 400 000 × 2.5 % = 10 175.
 TIERS = [(0, 5_000, 0.01, 0), (5_000, 25_000, 0.02, 50), (25_000, 400_000, 0.025, 175), (400_000, 10**7, 0.05, 10_175)]
 FLOAT_TIERS = [FloatBracket(*map(float, tier)) for tier in TIERS]
 

@@ -32,7 +32,7 @@ def load_instruments(
         MarketDataError: a file is not the venue's JSON.
     """
     table = _table()
-    infos = _by_symbol(_read(exchange_info)["symbols"], exchange_info) if exchange_info else _rows(table["symbols"])
+    infos = _by_symbol(_listed_symbols(exchange_info), exchange_info) if exchange_info else _rows(table["symbols"])
     tiers = _by_symbol(_read(brackets), brackets) if brackets else _rows(table["brackets"])
     return {symbol: _instrument(symbol, infos, tiers, exchange_info, brackets) for symbol in symbols}
 
@@ -81,6 +81,13 @@ def _table() -> dict[str, Any]:
 
 def _rows(entries: Iterable[Mapping[str, Any]]) -> _Rows:
     return {entry["symbol"]: entry for entry in entries}
+
+
+def _listed_symbols(file: Path) -> Any:
+    body = _read(file)
+    if isinstance(body, dict) and "symbols" in body:
+        return body["symbols"]
+    raise _not_the_venues(file)
 
 
 def _by_symbol(entries: Any, file: Path | None) -> _Rows:
