@@ -1,8 +1,8 @@
 """The documents keep their word: their code runs, their names exist, and both languages say the same."""
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import importlib
 import inspect
@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import pytest
 import typer
 
-from smm_bt.app.cli import app
+from feeds.made import made_candles, write_candles
+from smm_bt.app.cli import app, main
 from smm_bt.app.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,6 +48,8 @@ NOT_IN_THE_REPOSITORY = {
     "tearsheet.html",
     "trades.csv",
 }
+#: Left-to-right mark: without it "--strategy" and "compute_smm()" fall apart inside Arabic sentences.
+MARK = "\u200e"
 SETTINGS = sorted(set(Settings.model_fields) - {"STRATEGY_PARAMETERS"})
 
 
@@ -63,8 +66,13 @@ def name_of(value: object) -> str:
     return f"{value.path.name}:{value.line}" if isinstance(value, Block) else getattr(value, "name", str(value))
 
 
+def read(path: Path) -> str:
+    """The document without the invisible marks that keep code in Arabic sentences in order."""
+    return path.read_text("utf-8").replace(MARK, "")
+
+
 def blocks(path: Path, *languages: str) -> list[Block]:
-    text = path.read_text("utf-8")
+    text = read(path)
     found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     every = [Block(m[1], m[2], path, text.count("\n", 0, m.start()) + 2) for m in found]
     return [block for block in every if block.language in languages]
@@ -72,7 +80,7 @@ def blocks(path: Path, *languages: str) -> list[Block]:
 
 def prose(path: Path) -> str:
     """The document without its fenced blocks."""
-    return re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^```.*?^```$", "", read(path), flags=re.MULTILINE | re.DOTALL)
 
 
 def table_sizes(path: Path) -> list[int]:
@@ -86,9 +94,7 @@ def compiled(block: Block) -> CodeType:
     return compile(shifted, str(block.path), "exec", flags=flags, dont_inherit=True)
 
 
-@pytest.mark.parametrize(
-    "block", [*blocks(README, "python"), *blocks(SPECIFICATION, "python")], ids=name_of
-)
+@pytest.mark.parametrize("block", [*blocks(README, "python"), *blocks(SPECIFICATION, "python")], ids=name_of)
 def test_every_python_block_runs_as_it_stands(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compiled(block), {"__name__": "__main__"})
@@ -111,7 +117,7 @@ class Stub(NamedTuple):
 
 def stubs() -> Iterator[Stub]:
     """Everything part C shows, each under the file its nearest comment names."""
-    part = SPECIFICATION.read_text("utf-8").partition("\n## C.")[2].partition("\n## D.")[0]
+    part = read(SPECIFICATION).partition("\n## C.")[2].partition("\n## D.")[0]
     for block in blocks(SPECIFICATION, "python"):
         if block.text not in part:
             continue
@@ -200,15 +206,27 @@ def test_the_readme_shows_the_commands_a_newcomer_needs() -> None:
     assert any(command.startswith("replay") for command in commands_in(README))
 
 
+def test_the_readme_s_commands_run_after_make_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    write_candles(made_candles(count=2_000), tmp_path / "data" / "made" / "BTCUSDT-5m_made.csv.gz")
+    monkeypatch.chdir(tmp_path)
+    lines = [line for block in blocks(README, "sh") for line in block.text.splitlines() if "smm-bt" in line]
+    for line in lines:
+        arguments = line.partition("  #")[0].split()[1:]
+        quicker = [] if "--help" in arguments else ["--no-tearsheet", "--no-chart"]
+        assert main([*arguments, *quicker]) == 0, line
+    assert len(list((tmp_path / "runs").iterdir())) == sum("--help" not in line for line in lines)
+
+
 def test_make_targets_in_the_documents_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     for path in DOCUMENTS:
-        named = re.findall(r"(?:^|`)make ([a-z]+)", path.read_text("utf-8"), re.MULTILINE)
+        named = re.findall(r"(?:^|`)make ([a-z]+)", read(path), re.MULTILINE)
         assert set(named) <= targets, path.name
 
 
 def settings_table(path: Path) -> dict[str, str]:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| ([^|]*) \|", path.read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z_]+)` \| ([^|]*) \|", read(path), re.MULTILINE)
     return {name: default.strip() for name, default in rows}
 
 
@@ -226,7 +244,7 @@ def test_every_setting_is_documented_with_its_default(path: Path) -> None:
 
 def paths_in(path: Path) -> set[str]:
     """What looks like a file or folder of the project, in backticks, links and diagrams."""
-    text = path.read_text("utf-8")
+    text = read(path)
     spans = re.findall(r"`([^`\s]+)`", prose(path)) + re.findall(r"\]\(([^)#\s]+)\)", text)
     looks_like_one = re.compile(r"\.?[\w][\w./-]*(?:\.(?:py|md|toml|cfg|json|csv|gz|html|parquet|sqlite|log|txt)|/)")
     return {span for span in spans if looks_like_one.fullmatch(span) or span in {".env", ".env.example", "Makefile"}}
@@ -242,7 +260,7 @@ def test_every_file_named_in_the_documents_exists(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, CHANGELOG, DOTENV, TOML], ids=name_of)
 def test_no_document_names_a_place_on_one_machine(path: Path) -> None:
-    assert not re.search(r"(?<![\w.])/(?:home|root|tmp|work|usr|opt)/", path.read_text("utf-8"))
+    assert not re.search(r"(?<![\w.])/(?:home|root|tmp|work|usr|opt)/", read(path))
 
 
 # Both languages
@@ -250,7 +268,7 @@ def test_no_document_names_a_place_on_one_machine(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [SPECIFICATION, SPECIFICATION_AR], ids=name_of)
 def test_the_five_parts_stand_in_the_order_they_were_asked_for(path: Path) -> None:
-    headings = re.findall(r"^## \(?([A-E])[).]", path.read_text("utf-8"), re.MULTILINE)
+    headings = re.findall(r"^## \(?([A-E])[).]", read(path), re.MULTILINE)
     assert headings == list("ABCDE")
 
 
@@ -263,24 +281,38 @@ def test_both_languages_have_the_same_sections_tables_code_and_settings(english:
     assert table_sizes(arabic) == table_sizes(english)
     code = ("python", "sh", "mermaid", "toml")
     assert [b.text for b in blocks(arabic, *code)] == [b.text for b in blocks(english, *code)]
-    assert {n for n in SETTINGS if n in arabic.read_text("utf-8")} == {
-        n for n in SETTINGS if n in english.read_text("utf-8")
-    }
+    assert {n for n in SETTINGS if n in read(arabic)} == {n for n in SETTINGS if n in read(english)}
 
 
 @pytest.mark.parametrize("path", [README_AR, SPECIFICATION_AR], ids=name_of)
 def test_arabic_text_runs_from_right_to_left_and_code_from_left_to_right(path: Path) -> None:
-    outside = re.sub(r'<div dir="rtl">\n\n.*?\n\n</div>', "", path.read_text("utf-8"), flags=re.DOTALL)
+    outside = re.sub(r'<div dir="rtl">\n\n.*?\n\n</div>', "", read(path), flags=re.DOTALL)
     assert not re.search(r"[\u0600-\u06ff]", outside), "Arabic text outside a right-to-left part"
-    for part in re.findall(r'<div dir="rtl">(.*?)</div>', path.read_text("utf-8"), re.DOTALL):
+    for part in re.findall(r'<div dir="rtl">(.*?)</div>', read(path), re.DOTALL):
         assert "```" not in part, "code inside a right-to-left part"
+    code = re.findall(r".?`[^`\n]+`.?", re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.M | re.S))
+    assert all(span.startswith(MARK) and span.endswith(MARK) for span in code)
 
 
 @pytest.mark.parametrize("path", [README, README_AR, SPECIFICATION, SPECIFICATION_AR], ids=name_of)
 def test_every_document_says_what_must_not_be_overlooked(path: Path) -> None:
-    text = path.read_text("utf-8")
+    text = read(path)
     for word in ("STOP_LOSS_PERCENT", "compute_smm", "20x", "PAPER", "TESTNET"):
         assert word in text
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors a page gives its headings: lower case, without punctuation, hyphens for blanks."""
+    headings = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_every_link_leads_to_a_file_and_a_heading_that_exist(path: Path) -> None:
+    for file, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", read(path)):
+        target = (path.parent / file).resolve() if file else path
+        assert target.is_file(), file
+        assert not anchor or anchor in anchors(target), anchor
 
 
 # Example settings
@@ -310,4 +342,4 @@ def test_everything_commented_out_in_the_example_file_works_when_it_is_not(tmp_p
 def test_the_changelog_names_the_version_of_the_package() -> None:
     from smm_bt import __version__
 
-    assert re.search(rf"^## \[(Unreleased|{re.escape(__version__)})\]", CHANGELOG.read_text("utf-8"), re.MULTILINE)
+    assert re.search(rf"^## \[(Unreleased|{re.escape(__version__)})\]", read(CHANGELOG), re.MULTILINE)
