@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from feeds.lines import BUY_SIGNAL, PROFIT_TARGET_HIT, SELL_SIGNAL
 from smm_bt.app.replay_plan import ReplayPlan
 from smm_bt.execution.intrabar import fill_stop, liquidation_touched, next_event, settle_funding, stop_touched
-from smm_bt.execution.ledger import FuturesLedger
+from smm_bt.execution.ledger import FuturesLedger, Position
 from smm_bt.execution.sizing import Skip, position_size
 from smm_bt.model import DecisionRecord, SkippedEntry, side_name
 from strategy.rules import HOLD, Decision, RowFlags, RuleOptions, decide
 from strategy.wake import NEVER, WakeRows
+
+#: Makes a record without checking its fields by name (see smm_bt.execution.ledger).
+_new = tuple.__new__
 
 
 def run_kernel(plan: ReplayPlan, ledger: FuturesLedger) -> tuple[list[DecisionRecord], list[SkippedEntry]]:
@@ -99,24 +102,22 @@ class _Track:
         self.open_ms = _view(candles.open_ms)
         self.last_row = len(candles) - 1
         self.row = -1
-        self.next_row = 0
         self.next_ms = 0
+        self.position: Position | None = None
         self.pending = HOLD
         self.pending_ms = 0
-
-    def begin(self) -> None:
-        """Make the next candle that matters the current one."""
-        self.row = self.next_row
 
     def close_pending(self) -> None:
         """Execute a pending close at the open."""
         if not self.pending.close_reason:
             return
-        ledger, row = self.ledger, self.row
-        side = ledger.positions[self.symbol].side
-        price = self.slippage.fill_price(self.opens[row], -side)
+        position, row = self.position, self.row
+        if position is None:
+            raise AssertionError(f"{self.symbol}: a close is pending without a position")
+        price = self.slippage.fill_price(self.opens[row], -position.side)
         order_id = f"{self.symbol}-{self.pending_ms}-close"
-        ledger.close(self.symbol, price, self.open_ms[row], self.pending.close_reason, order_id)
+        self.ledger.close(self.symbol, price, self.open_ms[row], self.pending.close_reason, order_id)
+        self.position = None
 
     def enter_pending(self) -> None:
         """Execute a pending entry at the open, sized on what is free now."""
@@ -124,47 +125,47 @@ class _Track:
         self.pending = HOLD
         if not side:
             return
-        ledger = self.ledger
+        ledger, symbol = self.ledger, self.symbol
         price = self.slippage.fill_price(self.opens[row], side)
         size = position_size(ledger.free_balance_usdt, price, self.instrument)
         if isinstance(size, Skip):
-            self.skipped.append(SkippedEntry(self.open_ms[row], self.symbol, side_name(side), size.why))
+            self.skipped.append(SkippedEntry(self.open_ms[row], symbol, side_name(side), size.why))
             return
-        ledger.open(self.symbol, side, float(size), price, self.open_ms[row], f"{self.symbol}-{self.pending_ms}-entry")
+        ledger.open(symbol, side, float(size), price, self.open_ms[row], f"{symbol}-{self.pending_ms}-entry")
+        self.position = ledger.positions[symbol]
 
     def settle(self) -> None:
         """Settle the funding of this candle."""
-        settlements = self.history.settlements.get(self.row)
-        if settlements and self.symbol in self.ledger.positions:
-            settle_funding(self.ledger, self.symbol, settlements)
+        if self.position is not None and self.row in self.history.settlements:
+            settle_funding(self.ledger, self.symbol, self.history.settlements[self.row])
 
     def stop(self) -> None:
         """Close the position if this candle reaches its stop."""
-        position = self.ledger.positions.get(self.symbol)
+        position, row = self.position, self.row
         if position is None or position.stop_price is None:
             return
-        row = self.row
         if stop_touched(position.side, position.stop_price, self.highs[row], self.lows[row]):
             fill_stop(self.ledger, self.symbol, self.opens[row], self._last_ms(), self._own_order_id("stop"))
+            self.position = None
 
     def liquidate(self) -> None:
         """Liquidate the position if this candle reaches its liquidation price."""
-        position = self.ledger.positions.get(self.symbol)
+        position, row = self.position, self.row
         if position is None:
             return
-        high, low = self.liquidation_highs[self.row], self.liquidation_lows[self.row]
+        high, low = self.liquidation_highs[row], self.liquidation_lows[row]
         if liquidation_touched(position.side, position.liquidation_price, high, low):
             self.ledger.liquidate(self.symbol, self._last_ms(), self._own_order_id("liquidation"))
+            self.position = None
 
     def look_ahead(self) -> None:
         """Judge the flags from the current row on until something is to be done, and note the candle it is done in."""
-        position = self.ledger.positions.get(self.symbol)
+        position, row = self.position, self.row
         side = position.side if position is not None else 0
-        row = self.row
         judged = self.wake.next(side, max(row, 0))
         while True:
-            if position is not None:
-                until = min(judged, self.last_row)
+            until = judged if judged <= self.last_row else self.last_row
+            if position is not None and until > row:
                 event = next_event(position, self.history, row + 1, until)
                 if event is not None:
                     return self._wait_for(event)
@@ -180,14 +181,14 @@ class _Track:
         buy, sell, target = self.buy[row], self.sell[row], self.target[row]
         decision = self.answers[side, buy, sell, target]
         if decision is not HOLD:
-            self.decisions.append(DecisionRecord(self.open_ms[row], self.symbol, buy, sell, target, side, *decision))
+            self.decisions.append(
+                _new(DecisionRecord, (self.open_ms[row], self.symbol, buy, sell, target, side, *decision))
+            )
         return decision
 
     def _wait_for(self, row: int) -> None:
-        if row > self.last_row:
-            self.next_row, self.next_ms = NEVER, NEVER
-        else:
-            self.next_row, self.next_ms = row, self.open_ms[row]
+        self.row = row
+        self.next_ms = self.open_ms[row] if row <= self.last_row else NEVER
 
     def _last_ms(self) -> int:
         return int(self.open_ms[self.row]) + self.history.candles.timeframe_ms - 1
@@ -202,7 +203,6 @@ def _view(column: NDArray[Any]) -> Any:
 
 #: What one candle does, in order (SPEC §5.9); each stage over all symbols before the next.
 _STAGES = (
-    _Track.begin,
     _Track.close_pending,
     _Track.enter_pending,
     _Track.settle,

@@ -51,6 +51,8 @@ class Instrument:
     float_brackets: tuple[FloatBracket, ...] = field(init=False, repr=False, compare=False)
     qty_decimals: int = field(init=False, repr=False, compare=False)
     floored_max_qty: Decimal = field(init=False, repr=False, compare=False)
+    float_step: float = field(init=False, repr=False, compare=False)
+    float_min_notional: float = field(init=False, repr=False, compare=False)
     _caps: dict[int, Decimal] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -59,6 +61,8 @@ class Instrument:
         exponent = self.step.normalize().as_tuple().exponent
         object.__setattr__(self, "qty_decimals", max(0, -int(exponent)))
         object.__setattr__(self, "floored_max_qty", self.floor_qty(self.max_qty))
+        object.__setattr__(self, "float_step", float(self.step))
+        object.__setattr__(self, "float_min_notional", float(self.min_notional))
 
     @property
     def max_leverage(self) -> int:

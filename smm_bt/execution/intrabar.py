@@ -50,9 +50,12 @@ def next_event(position: Position, history: MarketHistory, first: int, last: int
 
     That is a funding settlement or a touch of its stop or liquidation price; None when it is left alone.
     """
-    place = bisect_left(history.settlement_rows, first)
-    settlement = history.settlement_rows[place] if place < len(history.settlement_rows) else last + 1
-    touch = first_touch(position, history, first, min(last, settlement))
+    if first > last:
+        return None
+    rows = history.settlement_rows
+    place = bisect_left(rows, first) if rows else 0
+    settlement = rows[place] if place < len(rows) else last + 1
+    touch = first_touch(position, history, first, settlement if settlement < last else last)
     if touch is not None:
         return touch
     return settlement if settlement <= last else None
@@ -64,30 +67,22 @@ def first_touch(position: Position, history: MarketHistory, first: int, last: in
     None when no candle does. A search over the whole stretch at once; what the touch then costs is decided candle by
     candle by the functions above.
     """
-    stop, liquidation = position.stop_price, position.liquidation_price
-    if position.side > 0:
-        rows = (
-            _first_at_or_below(history.candles.low, stop, first, last),
-            _first_at_or_below(history.liquidation_low, liquidation, first, last),
-        )
-    else:
-        rows = (
-            _first_at_or_above(history.candles.high, stop, first, last),
-            _first_at_or_above(history.liquidation_high, liquidation, first, last),
-        )
-    found = [row for row in rows if row is not None]
-    return min(found) if found else None
+    until, stop, liquidation = last + 1, position.stop_price, position.liquidation_price
+    lows = position.side > 0
+    touch = None
+    if stop is not None:
+        prices = history.candles.low if lows else history.candles.high
+        touch = _first_reaching(prices[first:until], stop, lows)
+        until = until if touch is None else first + touch + 1
+    if liquidation is not None:
+        prices = history.liquidation_low if lows else history.liquidation_high
+        liquidated = _first_reaching(prices[first:until], liquidation, lows)
+        touch = touch if liquidated is None else liquidated
+    return None if touch is None else first + touch
 
 
-def _first_at_or_below(prices: FloatArray, level: float | None, first: int, last: int) -> int | None:
-    if level is None or first > last:
-        return None
-    stretch = prices[first : last + 1]
-    return first + int((stretch <= level).argmax()) if np.minimum.reduce(stretch) <= level else None
-
-
-def _first_at_or_above(prices: FloatArray, level: float | None, first: int, last: int) -> int | None:
-    if level is None or first > last:
-        return None
-    stretch = prices[first : last + 1]
-    return first + int((stretch >= level).argmax()) if np.maximum.reduce(stretch) >= level else None
+def _first_reaching(prices: FloatArray, level: float, lows: bool) -> int | None:
+    """Return where ``prices`` first come down to ``level`` (``lows``) or up to it."""
+    if lows:
+        return int((prices <= level).argmax()) if np.minimum.reduce(prices) <= level else None
+    return int((prices >= level).argmax()) if np.maximum.reduce(prices) >= level else None

@@ -22,14 +22,15 @@ from smm_bt.execution.costs import Costs
 from smm_bt.execution.instrument import Instrument, liquidation_price
 from smm_bt.model import LEVERAGE, CloseReason, Fill, LedgerEntry, OpenPosition, Trade, side_name
 
+#: Makes a record without checking its fields by name: three times as fast, in the one place that makes thousands.
+_new = tuple.__new__
+
 
 class FillResult(NamedTuple):
-    """What one fill did: signed quantities closed and opened, the fee of each part, realised gross PnL."""
+    """What a closing fill did: the signed quantity closed, its fee, and the gross PnL it realised."""
 
     closed_qty: float
-    opened_qty: float
     close_fee_usdt: float
-    open_fee_usdt: float
     gross_pnl_usdt: float
 
 
@@ -55,23 +56,22 @@ class Position:
         "symbol",
     )
 
-    def __init__(self, symbol: str, side: int, time_ms: int, order_id: str) -> None:
+    def __init__(self, symbol: str, side: int, qty: float, price: float, time_ms: int, order_id: str) -> None:
+        notional = qty * price
         self.symbol = symbol
         self.side = side
-        self.qty = 0.0
-        self.entry_price = 0.0
+        self.qty = self.opened_qty = qty
+        self.entry_price = price
         self.entry_ms = time_ms
         self.entry_order_id = order_id
-        self.margin_usdt = 0.0
+        self.margin_usdt = self.opened_margin_usdt = notional / LEVERAGE
+        self.opened_notional = notional
+        self.closed_notional = 0.0
         self.liquidation_price: float | None = None
         self.stop_price: float | None = None
         self.fees_usdt = 0.0
         self.funding_usdt = 0.0
         self.gross_pnl_usdt = 0.0
-        self.opened_qty = 0.0
-        self.opened_notional = 0.0
-        self.opened_margin_usdt = 0.0
-        self.closed_notional = 0.0
 
     @property
     def signed_qty(self) -> float:
@@ -99,6 +99,8 @@ class FuturesLedger:
         self.wallet_usdt = self.initial_balance_usdt
         self.instruments = instruments
         self.costs = costs or Costs()
+        self._fee_of = self.costs.fee.of
+        self._stop_price = self.costs.stop_loss.price
         self.positions: dict[str, Position] = {}
         self.trades: list[Trade] = []
         self.fills: list[Fill] = []
@@ -124,13 +126,15 @@ class FuturesLedger:
         """
         position = self.positions.get(symbol)
         if position is None:
-            position = self.positions[symbol] = Position(symbol, side, time_ms, order_id)
-        elif position.side != side:
+            position = self.positions[symbol] = Position(symbol, side, qty, price, time_ms, order_id)
+        elif position.side == side:
+            self._add(position, qty, price)
+        else:
             raise ValueError(f"{symbol}: a {side_name(side)} fill cannot add to a {side_name(position.side)} position")
-        fee = self._pay(self.costs.fee.of(qty * price))
-        self._add(position, qty, price)
+        self._set_exits(position)
+        fee = self._pay(self._fee_of(qty * price))
         position.fees_usdt += fee
-        self.fills.append(Fill(order_id, symbol, time_ms, side, qty, price, fee, False, ""))
+        self.fills.append(_new(Fill, (order_id, symbol, time_ms, side, qty, price, fee, False, "")))
         self._enter(time_ms, "entry", position, -fee)
         return fee
 
@@ -140,7 +144,7 @@ class FuturesLedger:
         """Close ``qty`` of the symbol's position, all of it by default, with a taker fee; never refused."""
         position = self.positions[symbol]
         closing = position.qty if qty is None else qty
-        fee = self.costs.fee.of(closing * price)
+        fee = self._fee_of(closing * price)
         kind = "stop_loss" if reason == CloseReason.STOP_LOSS else "exit"
         return self._reduce(position, closing, price, fee, time_ms, reason, order_id, kind)
 
@@ -183,23 +187,19 @@ class FuturesLedger:
 
     def _add(self, position: Position, qty: float, price: float) -> None:
         before = position.qty
-        instrument = self.instruments[position.symbol]
-        if before:
-            position.qty = instrument.clean_qty(before + qty)
-            position.entry_price = (before * position.entry_price + qty * price) / position.qty
-        else:
-            position.qty, position.entry_price = qty, price
+        position.qty = self.instruments[position.symbol].clean_qty(before + qty)
+        position.entry_price = (before * position.entry_price + qty * price) / position.qty
         margin = position.qty * position.entry_price / LEVERAGE
         position.opened_margin_usdt += margin - position.margin_usdt
         position.margin_usdt = margin
         position.opened_qty += qty
         position.opened_notional += qty * price
-        self._set_exits(position, instrument)
 
-    def _set_exits(self, position: Position, instrument: Instrument) -> None:
-        position.stop_price = self.costs.stop_loss.price(position.entry_price, position.side)
+    def _set_exits(self, position: Position) -> None:
+        position.stop_price = self._stop_price(position.entry_price, position.side)
+        tiers = self.instruments[position.symbol].float_brackets
         position.liquidation_price = liquidation_price(
-            position.side, position.qty, position.entry_price, position.margin_usdt, instrument.float_brackets
+            position.side, position.qty, position.entry_price, position.margin_usdt, tiers
         )
 
     def _reduce(
@@ -221,39 +221,39 @@ class FuturesLedger:
         position.gross_pnl_usdt += gross
         position.fees_usdt += fee
         position.closed_notional += qty * price
-        instrument = self.instruments[position.symbol]
-        remaining = instrument.clean_qty(position.qty - qty)
-        self.fills.append(Fill(order_id, position.symbol, time_ms, -position.side, qty, price, fee, True, reason))
+        remaining = 0.0 if qty == position.qty else self.instruments[position.symbol].clean_qty(position.qty - qty)
+        symbol, order_side = position.symbol, -position.side
+        self.fills.append(_new(Fill, (order_id, symbol, time_ms, order_side, qty, price, fee, True, str(reason))))
         if remaining > 0.0:
             position.qty = remaining
             position.margin_usdt = remaining * position.entry_price / LEVERAGE
-            self._set_exits(position, instrument)
+            self._set_exits(position)
         else:
             self._finish(position, price, time_ms, reason, order_id)
         self._enter(time_ms, kind, position, -paid)
-        return FillResult(-position.side * qty, 0.0, fee, 0.0, gross)
+        return _new(FillResult, (order_side * qty, fee, gross))
 
     def _finish(self, position: Position, price: float, time_ms: int, reason: str, order_id: str) -> None:
         del self.positions[position.symbol]
         whole = position.qty == position.opened_qty  # one entry, one exit: prices as filled, not averages
         qty = position.qty if whole else self.instruments[position.symbol].clean_qty(position.opened_qty)
-        trade = Trade(
-            symbol=position.symbol,
-            side=side_name(position.side),
-            entry_ms=position.entry_ms,
-            entry_price=position.entry_price if whole else position.opened_notional / qty,
-            qty=qty,
-            exit_ms=time_ms,
-            exit_price=price if whole else position.closed_notional / qty,
-            gross_pnl_usdt=position.gross_pnl_usdt,
-            fees_usdt=position.fees_usdt,
-            funding_usdt=position.funding_usdt,
-            margin_usdt=position.opened_margin_usdt,
-            close_reason=str(reason),
-            entry_order_id=position.entry_order_id,
-            exit_order_id=order_id,
+        record = (
+            position.symbol,
+            side_name(position.side),
+            position.entry_ms,
+            position.entry_price if whole else position.opened_notional / qty,
+            qty,
+            time_ms,
+            price if whole else position.closed_notional / qty,
+            position.gross_pnl_usdt,
+            position.fees_usdt,
+            position.funding_usdt,
+            position.opened_margin_usdt,
+            str(reason),
+            position.entry_order_id,
+            order_id,
         )
-        self.trades.append(trade)
+        self.trades.append(_new(Trade, record))
         position.qty = 0.0
         position.entry_price = 0.0
 
@@ -264,11 +264,9 @@ class FuturesLedger:
         return paid
 
     def _enter(self, time_ms: int, kind: str, position: Position, amount: float) -> None:
-        self.entries.append(
-            LedgerEntry(
-                time_ms, kind, position.symbol, amount, self.wallet_usdt, position.signed_qty, position.entry_price
-            )
-        )
+        signed_qty = position.side * position.qty
+        record = (time_ms, kind, position.symbol, amount, self.wallet_usdt, signed_qty, position.entry_price)
+        self.entries.append(_new(LedgerEntry, record))
 
 
 def _what_was_paid(gross: float, fee: float, shortfall: float) -> tuple[float, float]:

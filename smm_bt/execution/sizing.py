@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Context, Decimal
+from math import inf
 from typing import NamedTuple
 
 from smm_bt.execution.instrument import Instrument
@@ -10,6 +11,9 @@ from smm_bt.model import LEVERAGE, RISK_FRACTION
 
 #: Wide enough that products of balances, prices and steps stay exact and a floor is a floor.
 _EXACT = Context(prec=100)
+
+#: Far above the error of the few float operations in _steps_if_clear, far below one step of any order.
+_ROUNDING = 1e-12
 
 
 class Skip(NamedTuple):
@@ -39,32 +43,52 @@ def position_size(
         leverage: fixed at 20 by the product.
         risk_fraction: share of the free balance used as margin, 0.20 by the product.
     """
-    free, at = _exact(free_balance), _exact(price)
-    if not at.is_finite() or at <= 0 or not free.is_finite():
-        return Skip(f"{market.symbol}: price {price} and free balance {free_balance} USDT cannot be sized")
     cap = market.notional_cap(leverage)
     if cap <= 0:
         return Skip(f"{market.symbol}: the venue allows at most {market.max_leverage}x, below {leverage}x")
-    wanted = _EXACT.multiply(_EXACT.multiply(free, _exact(risk_fraction)), leverage)
-    steps = _EXACT.divide_int(min(wanted, cap), _EXACT.multiply(at, market.step))
-    qty = min(_EXACT.multiply(steps, market.step), market.floored_max_qty)
-    return _checked(qty, at, free, market)
+    steps = _steps_if_clear(free_balance, price, float(risk_fraction) * leverage, float(cap), market)
+    if steps is None:
+        free, at = _exact(free_balance), _exact(price)
+        if not (at.is_finite() and at > 0 and free.is_finite()):
+            return Skip(f"{market.symbol}: price {price} and free balance {free_balance} USDT cannot be sized")
+        wanted = _EXACT.multiply(_EXACT.multiply(free, _exact(risk_fraction)), Decimal(leverage))
+        steps = int(_EXACT.divide_int(min(wanted, cap), _EXACT.multiply(at, market.step)))
+    qty = min(_EXACT.multiply(Decimal(steps), market.step), market.floored_max_qty)
+    return _refused(qty, price, free_balance, market) or qty
 
 
 def _exact(value: Decimal | float) -> Decimal:
     return value if isinstance(value, Decimal) else Decimal(repr(float(value)))
 
 
-def _checked(qty: Decimal, price: Decimal, free: Decimal, market: Instrument) -> Decimal | Skip:
+def _steps_if_clear(
+    free: Decimal | float, price: Decimal | float, share: float, cap: float, market: Instrument
+) -> int | None:
+    """Return the number of steps when floats settle it: no rounding could carry the quotient over a whole number.
+
+    None otherwise; the exact division then decides. The answer is the same, at a third of the cost.
+    """
+    if not (type(free) is type(price) is float and 0.0 < price < inf and -inf < free < inf):
+        return None
+    quotient = min(free * share, cap) / (price * market.float_step)
+    steps = int(quotient)
+    rounding = _ROUNDING * quotient
+    return steps if rounding < quotient - steps < 1.0 - rounding else None
+
+
+def _refused(qty: Decimal, price: Decimal | float, free: Decimal | float, market: Instrument) -> Skip | None:
+    """Return why the venue would not take ``qty``, or None."""
     if qty < market.min_qty or qty <= 0:
         return Skip(
-            f"{market.symbol}: quantity {qty:f} at {price:f} from {free:f} USDT free is below the minimum quantity "
-            f"{market.min_qty:f}"
+            f"{market.symbol}: quantity {qty:f} at {_exact(price):f} from {_exact(free):f} USDT free is below the "
+            f"minimum quantity {market.min_qty:f}"
         )
-    notional = _EXACT.multiply(qty, price)
-    if notional < market.min_notional:
-        return Skip(
-            f"{market.symbol}: notional {notional:f} USDT ({qty:f} at {price:f} from {free:f} USDT free) is below the "
-            f"minimum notional {market.min_notional:f} USDT"
-        )
-    return qty
+    if float(qty) * float(price) > market.float_min_notional * (1.0 + _ROUNDING):
+        return None
+    notional = _EXACT.multiply(qty, _exact(price))
+    if notional >= market.min_notional:
+        return None
+    return Skip(
+        f"{market.symbol}: notional {notional:f} USDT ({qty:f} at {_exact(price):f} from {_exact(free):f} USDT free) "
+        f"is below the minimum notional {market.min_notional:f} USDT"
+    )
