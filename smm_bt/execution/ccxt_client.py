@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -311,6 +311,18 @@ class TradingWire(_Wire):
         logging.getLogger("ccxt").setLevel(logging.WARNING)  # its debug lines hold signed addresses
         exchange = _PracticeExchange(venue, keys, budget, timeout_s, recv_window_ms)
         super().__init__(exchange, budget, clock, retries)
+
+    def know_markets(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Let ccxt know the markets, so that its own dicts name them as its users expect."""
+        perpetual = [dict(row) for row in rows if row.get("contractType") == "PERPETUAL"]
+        self.exchange.set_markets([self.exchange.parse_market(row) for row in perpetual])
+
+    def unified_order(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ccxt's unified dict of an order row."""
+        try:
+            return dict(self.exchange.parse_order(dict(row)))
+        except ccxt.BaseError as problem:
+            raise VenueFault("order", _failure_without_answer(problem)) from None
 
 
 class PublicWire(_Wire):

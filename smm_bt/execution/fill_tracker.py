@@ -1,0 +1,192 @@
+"""Every execution on the account is read once, booked once and given to the order it belongs to."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from smm_bt.errors import VenueError
+from smm_bt.execution.order_ids import run_prefix
+from smm_bt.execution.run_recorder import RunRecorder, SentOrder
+from smm_bt.execution.venue_client import VenueClient
+from smm_bt.execution.venue_ledger import Booked, VenueLedger
+from smm_bt.execution.venue_rows import IncomeRow, VenueFill
+from smm_bt.model import CloseReason, OrderState
+
+HOUR_MS = 3_600_000
+#: How the venue names the orders it makes itself: liquidation, automatic deleveraging, settlement of a contract.
+_VENUE_MADE = ("autoclose-", "adl_autoclose", "settlement_autoclose-")
+_STOP_ID = re.compile(r"-s[0-9a-z](\.[0-9a-z]+)?$")
+
+
+class Owner(NamedTuple):
+    """Whose execution it is: our order's id, and the reason if it closes."""
+
+    order_id: str
+    reason: str
+
+
+class FillTracker:
+    """Reads own trades symbol by symbol from where it stopped, in the order they happened.
+
+    ``booked`` holds what has been booked and not yet been fetched by the broker. Each execution is known by the
+    venue's trade number, so reading twice books once.
+    """
+
+    def __init__(self, client: VenueClient, ledger: VenueLedger, recorder: RunRecorder, run_id: str) -> None:
+        self.booked: deque[Booked] = deque()
+        self._client = client
+        self._ledger = ledger
+        self._recorder = recorder
+        self._prefix = run_prefix(run_id)
+        self._next_id: dict[str, int] = {}
+        self._owners: dict[tuple[str, int], Owner] = {}
+        self._by_client_id: dict[str, Owner] = {}
+        self._executed: dict[tuple[str, int], float] = {}
+        self._recorded_trades = len(ledger.trades)
+        self._recorded_entries = len(ledger.entries)
+        self._income_since_ms = 0
+        self._income_hour = 0
+        self._income_seen: set[str] = set()
+
+    # ---- where to begin
+
+    def begin_after_latest(self, symbol: str) -> None:
+        """Count only what happens from now on."""
+        latest = self._client.fills(symbol)
+        self._next_id[symbol] = latest[-1].trade_id + 1 if latest else 0
+
+    def begin_after(self, symbol: str, trade_id: int) -> None:
+        """Go on after a trade that has been booked before."""
+        self._next_id[symbol] = trade_id + 1
+
+    def begin_income(self, since_ms: int) -> None:
+        """Count changes of the wallet from ``since_ms`` on."""
+        self._income_since_ms, self._income_hour = since_ms, since_ms // HOUR_MS
+
+    @property
+    def symbols(self) -> Iterable[str]:
+        """The symbols that are followed."""
+        return self._next_id.keys()
+
+    # ---- whose order is it
+
+    def expect(self, client_id: str, order_id: str, reason: str) -> None:
+        """Say, before it is sent, whose order will carry this client id."""
+        self._by_client_id[client_id] = Owner(order_id, reason)
+
+    def executed_qty(self, symbol: str, venue_id: int) -> float:
+        """Return how much of the venue's order has been booked."""
+        return self._executed.get((symbol, venue_id), 0.0)
+
+    def recount(self, symbol: str, venue_id: int) -> None:
+        """Count what an earlier process has booked of the venue's order."""
+        fills = self._client.fills_of_order(symbol, venue_id)
+        done = sum(float(fill.qty) for fill in fills if fill.trade_id < self._next_id[symbol])
+        self._executed[symbol, venue_id] = done
+
+    def _owner(self, fill: VenueFill) -> Owner:
+        key = (fill.symbol, fill.venue_id)
+        if key not in self._owners:
+            self._owners[key] = self._find_owner(fill)
+        return self._owners[key]
+
+    def _find_owner(self, fill: VenueFill) -> Owner:
+        order = self._client.order_by_venue_id(fill.symbol, fill.venue_id)
+        client_id = order.client_id if order is not None else ""
+        if client_id in self._by_client_id:
+            return self._by_client_id[client_id]
+        foreign = f"venue-{fill.venue_id}"
+        if client_id.startswith(_VENUE_MADE):
+            return Owner(foreign, CloseReason.LIQUIDATION)
+        if client_id.startswith(self._prefix) and _STOP_ID.search(client_id):
+            return Owner(client_id, CloseReason.STOP_LOSS)
+        if client_id.startswith(self._prefix):
+            return Owner(client_id, CloseReason.ERROR)
+        return Owner(foreign, CloseReason.MANUAL)
+
+    # ---- reading
+
+    def collect(self, symbol: str) -> None:
+        """Read and book the executions of ``symbol`` that are new."""
+        self._book_all(self._new_fills(symbol), [])
+
+    def collect_all(self, now_ms: int, *, income: bool = False) -> None:
+        """Read and book everything new: executions of every symbol and, after a full hour, funding."""
+        fills = [fill for symbol in self.symbols for fill in self._new_fills(symbol)]
+        hour = now_ms // HOUR_MS
+        due = hour != self._income_hour and (fills or self._ledger.positions)
+        rows = self._new_income() if due or income else []
+        self._book_all(fills, [row for row in rows if row.kind == "FUNDING_FEE"])
+        self._income_hour = hour
+
+    def _new_fills(self, symbol: str) -> list[VenueFill]:
+        start = self._next_id[symbol]
+        return [fill for fill in self._client.fills(symbol, start) if fill.trade_id >= start]
+
+    def _new_income(self) -> list[IncomeRow]:
+        rows = [
+            row for row in self._client.income(self._income_since_ms) if row.transaction_id not in self._income_seen
+        ]
+        for row in rows:
+            if row.time_ms > self._income_since_ms:
+                self._income_since_ms = row.time_ms
+                self._income_seen.clear()
+            self._income_seen.add(row.transaction_id)
+        return rows
+
+    def _book_all(self, fills: list[VenueFill], fundings: list[IncomeRow]) -> None:
+        """Book in the order of time; at one and the same millisecond an execution comes before a settlement."""
+        events: list[tuple[int, int, int, VenueFill | IncomeRow]] = []
+        events += [(fill.time_ms, 0, fill.trade_id, fill) for fill in fills]
+        events += [(row.time_ms, 1, number, row) for number, row in enumerate(fundings)]
+        for event in sorted(events, key=lambda item: item[:3]):
+            entry = event[3]
+            if isinstance(entry, VenueFill):
+                self._book_fill(entry)
+            else:
+                with self._recorder.together():
+                    self._ledger.book_funding(entry.symbol, float(entry.amount_usdt), entry.time_ms)
+                    self.record_ledger()
+
+    def _book_fill(self, fill: VenueFill) -> None:
+        if fill.trade_id < self._next_id[fill.symbol]:
+            return
+        owner = self._owner(fill)
+        before = self._ledger.positions.get(fill.symbol)
+        booked = self._ledger.book(fill, owner.order_id, owner.reason)
+        with self._recorder.together():
+            self._record_foreign_order(fill, owner)
+            for part in self._ledger.fills[-((booked.closed is not None) + (booked.opened_qty != 0)) :]:
+                side = "" if part.reduce_only or booked.closed is None else ":opened"
+                self._recorder.record_fill(part, f"{fill.symbol}:{fill.trade_id}{side}")
+            self.record_ledger()
+        self._next_id[fill.symbol] = fill.trade_id + 1
+        key = (fill.symbol, fill.venue_id)
+        self._executed[key] = self._executed.get(key, 0.0) + float(fill.qty)
+        self.booked.append(booked)
+        if booked.opened_qty and owner.order_id.startswith("venue-") and before is None:
+            raise VenueError(
+                f"Somebody else opened a position in {fill.symbol} on this account ({booked.opened_qty:+g} at "
+                f"{fill.price:f}); the run stops rather than trade it. Close it by hand and start again."
+            )
+
+    def _record_foreign_order(self, fill: VenueFill, owner: Owner) -> None:
+        """An execution nobody ordered here still needs its order in the record."""
+        if owner in self._by_client_id.values():
+            return
+        qty, reason = float(fill.qty), owner.reason
+        sent = SentOrder(owner.order_id, fill.symbol, "market", fill.side, qty, None, True, reason)
+        if (fill.symbol, fill.venue_id) not in self._executed and self._recorder.record_order(sent, fill.time_ms):
+            self._recorder.change_order(owner.order_id, OrderState.SUBMITTED, fill.time_ms, "made at the venue")
+            self._recorder.change_order(owner.order_id, OrderState.FILLED, fill.time_ms, "made at the venue")
+
+    def record_ledger(self) -> None:
+        """Write down what the ledger has and the record has not."""
+        for entry in self._ledger.entries[self._recorded_entries :]:
+            self._recorder.record_ledger_entry(entry)
+        for trade in self._ledger.trades[self._recorded_trades :]:
+            self._recorder.record_trade(trade)
+        self._recorded_entries, self._recorded_trades = len(self._ledger.entries), len(self._ledger.trades)
