@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +77,7 @@ def equity_curve(
     wallet = _wallet(changes, times.size, initial_balance)
     equity = wallet.copy()
     for symbol, (symbol_open_ms, symbol_close) in closes.items():
-        at = np.flatnonzero(np.array([name == symbol for name in changes.symbol], dtype=bool))
+        at = _changes_of(symbol, changes)
         if at.size:
             close = _closes_on(times, np.asarray(symbol_open_ms, np.int64), np.asarray(symbol_close, np.float64))
             _add_unrealized(equity, close, changes, _segments(changes.step, at, times.size))
@@ -105,7 +106,7 @@ def steps_held(open_ms: npt.ArrayLike, ledger_entries: Sequence[LedgerEntry], ti
     at_step: list[IntArray] = []
     flips: list[IntArray] = []
     for symbol in dict.fromkeys(changes.symbol):
-        own = np.flatnonzero(np.array([name == symbol for name in changes.symbol], dtype=bool))
+        own = _changes_of(symbol, changes)
         segments = _segments(changes.step, own, times.size)
         held = (changes.signed_qty[segments.change] != 0.0).astype(np.int64)
         at_step.append(segments.start)
@@ -163,8 +164,8 @@ def _changes(times: IntArray, entries: Sequence[LedgerEntry], timeframe_ms: int,
     if not entries:
         empty = np.empty(0)
         return _Changes(np.empty(0, np.int64), (), empty, empty, empty)
-    time_ms, _, symbol, _, wallet, signed_qty, entry_price = zip(*entries, strict=True)
-    when = np.array(time_ms, dtype=np.int64)
+    when = _field(entries, "time_ms", np.int64)
+    symbol = tuple(entry.symbol for entry in entries)
     step = np.searchsorted(times, when, side="right") - 1
     outside = (step < 0) | (when >= times[step] + timeframe_ms) if times.size else np.ones(when.size, bool)
     if outside.any() and strict:
@@ -172,7 +173,18 @@ def _changes(times: IntArray, entries: Sequence[LedgerEntry], timeframe_ms: int,
     step[outside] += 1
     # several symbols share a candle, so clock times may step back inside it; candles never do
     step = np.maximum.accumulate(step)
-    return _Changes(step, symbol, np.array(wallet, float), np.array(signed_qty, float), np.array(entry_price, float))
+    amounts = (_field(entries, name, np.float64) for name in ("wallet_usdt", "signed_qty", "entry_price"))
+    return _Changes(step, symbol, *amounts)
+
+
+def _changes_of(symbol: str, changes: _Changes) -> IntArray:
+    """Return which changes are of ``symbol``."""
+    count = len(changes.symbol)
+    return np.flatnonzero(np.fromiter(map(symbol.__eq__, changes.symbol), np.bool_, count))
+
+
+def _field(entries: Sequence[LedgerEntry], name: str, kind: type) -> npt.NDArray[Any]:
+    return np.fromiter(map(attrgetter(name), entries), kind, len(entries))
 
 
 def _segments(step: IntArray, at: IntArray, steps: int) -> _Segments:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from feeds.smm import smm_feed
+from smm_bt.app.collection import no_garbage_collection
 from smm_bt.app.replay_cerebro import ReplayCerebro, replay_cerebro, stock_cerebro
 from smm_bt.app.replay_plan import EngineRun, ReplayPlan, decision_records, record_of
 from smm_bt.errors import UsageError
@@ -32,7 +31,7 @@ def run_replay(plan: ReplayPlan, engine: str = "auto", analyzers: Sequence[Analy
     cerebro = build_cerebro(plan, "plan" if engine == "auto" else engine)
     for analyzer, parameters in analyzers:
         cerebro.addanalyzer(analyzer, **parameters)
-    with _no_garbage_collection():
+    with no_garbage_collection():
         (strategy,) = cerebro.run()
         record = record_of(
             plan, cerebro.broker.ledger, decision_records(strategy.rulings), cerebro.broker.skipped_entries
@@ -51,15 +50,3 @@ def build_cerebro(plan: ReplayPlan, wanted: str = "plan") -> Any:
     cerebro.addsizer(RiskSizer)
     cerebro.addstrategy(SmmStrategy, close_on_opposite_signal=plan.options.close_on_opposite_signal)
     return cerebro
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Pause the cyclic collector: it would go again and again through the many small records a run makes and keeps."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

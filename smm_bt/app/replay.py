@@ -13,6 +13,7 @@ from smm_bt.analytics.run_info import RunInfo
 from smm_bt.analytics.summary import print_summary
 from smm_bt.analytics.trade_log import write_trades_csv
 from smm_bt.app.build import ReplayParts, build_replay, describe_replay
+from smm_bt.app.collection import no_garbage_collection
 from smm_bt.app.engines import run_replay
 from smm_bt.app.inputs import ReplayFiles
 from smm_bt.app.run_folder import choose_run_folder, whole_or_not_at_all
@@ -65,6 +66,11 @@ def replay(request: ReplayRequest, console: Console) -> ReplayResult:
 
 
 def _run(request: ReplayRequest, parts: ReplayParts, folder: Path) -> ReplayResult:
+    with no_garbage_collection():
+        return _run_and_write(request, parts, folder)
+
+
+def _run_and_write(request: ReplayRequest, parts: ReplayParts, folder: Path) -> ReplayResult:
     run = run_replay(parts.plan, request.engine)
     info = describe_replay(parts, run, folder.name)
     closes = {symbol: (h.candles.open_ms, h.candles.close) for symbol, h in parts.plan.histories.items()}
@@ -96,3 +102,9 @@ def draw_pages(result: ReplayResult, console: Console, *, tearsheet: bool, chart
 
         with console.status("drawing the tearsheet …"):
             write_tearsheet(result.folder / "tearsheet.html", result.report, result.equity)
+    if chart:
+        from smm_bt.analytics.charts import write_chart
+
+        candles = [history.candles for history in result.parts.plan.histories.values()]
+        with console.status("drawing the chart …"):
+            write_chart(result.folder / "chart.html", candles, result.record, result.equity, result.report)

@@ -45,7 +45,7 @@ class EngineRun(NamedTuple):
 
 def decision_records(rulings: Iterable[Any]) -> list[DecisionRecord]:
     """Return what a strategy kept of its decisions, rows in the order of DecisionRecord's fields, as such records."""
-    return [DecisionRecord(*row) for row in rulings]
+    return [row if isinstance(row, DecisionRecord) else DecisionRecord(*row) for row in rulings]
 
 
 def record_of(

@@ -80,8 +80,8 @@ def _refused(qty: Decimal, price: Decimal | float, free: Decimal | float, market
     """Return why the venue would not take ``qty``, or None."""
     if qty < market.min_qty or qty <= 0:
         return Skip(
-            f"{market.symbol}: quantity {qty:f} at {_exact(price):f} from {_exact(free):f} USDT free is below the "
-            f"minimum quantity {market.min_qty:f}"
+            f"{market.symbol}: quantity {qty} at {price} from {free} USDT free is below the minimum quantity "
+            f"{market.min_qty}"
         )
     if float(qty) * float(price) > market.float_min_notional * (1.0 + _ROUNDING):
         return None
@@ -89,6 +89,6 @@ def _refused(qty: Decimal, price: Decimal | float, free: Decimal | float, market
     if notional >= market.min_notional:
         return None
     return Skip(
-        f"{market.symbol}: notional {notional:f} USDT ({qty:f} at {_exact(price):f} from {_exact(free):f} USDT free) "
-        f"is below the minimum notional {market.min_notional:f} USDT"
+        f"{market.symbol}: notional {notional} USDT ({qty} at {price} from {free} USDT free) is below the minimum "
+        f"notional {market.min_notional} USDT"
     )
