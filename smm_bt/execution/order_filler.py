@@ -33,6 +33,8 @@ class OrderFiller:
         self.positions: dict[str, bt.Position] = {}
         self.openers: dict[str, Order] = {}
         self.skipped_entries: list[SkippedEntry] = []
+        # What Backtrader's Trade makes of each position by adding up floats, dust and all.
+        self._summed: dict[str, float] = {}
 
     def fill(self, order: Order, price: float, time_ms: int) -> Refusal | None:
         """Fill ``order`` at ``price`` (before slippage) and update it; return a refusal when it ends otherwise."""
@@ -59,13 +61,13 @@ class OrderFiller:
     def venue_closed(self, symbol: str, reason: CloseReason, result: FillResult) -> Order:
         """Return a completed order for a close the venue made by itself (stop loss, liquidation)."""
         opener = self.openers[symbol]
-        trade = self.ledger.trades[-1]
+        trade, price = self.ledger.trades[-1], self.ledger.fills[-1].price  # the trade's exit price is an average
         order_class = bt.SellOrder if result.closed_qty < 0 else bt.BuyOrder
         order = order_class(
             owner=opener.owner,
             data=opener.data,
             size=abs(result.closed_qty),
-            price=trade.exit_price,
+            price=price,
             exectype=bt.Order.Market,
             tradeid=opener.tradeid,
         )
@@ -73,7 +75,7 @@ class OrderFiller:
         order.addcomminfo(opener.comminfo)
         order.submit(opener.broker)
         order.accept(opener.broker)
-        self._execute(order, trade.exit_price, result, 0.0, 0.0, trade.entry_price)
+        self._execute(order, price, result, 0.0, 0.0, trade.entry_price)
         return order
 
     def adopt(self, datas: Mapping[str, Any], owner: Any, commission_of: Callable[[Any], Any]) -> None:
@@ -86,6 +88,7 @@ class OrderFiller:
             order.completed()
             self.openers[symbol] = order
             self.positions.setdefault(symbol, bt.Position()).set(held.signed_qty, held.entry_price)
+            self._summed[symbol] = held.signed_qty
 
     def _quantity(
         self, order: Order, symbol: str, side: int, price: float, closable: float, time_ms: int
@@ -93,8 +96,10 @@ class OrderFiller:
         if order.info.get("sized_at_fill"):
             return self._risk_quantity(order, symbol, side, price, time_ms)
         wanted = abs(order.executed.remsize)
-        if order.info.get("reduce_only") or wanted <= closable:
-            return min(wanted, closable) or Refusal("cancel", "there is no position left to reduce")
+        if order.info.get("reduce_only") and not closable:
+            return Refusal("cancel", "there is no position left to reduce")
+        if wanted == closable or (order.info.get("reduce_only") and wanted > closable):
+            return closable
         return _venue_quantity(wanted, closable, self.ledger.instruments[symbol])
 
     def _risk_quantity(self, order: Order, symbol: str, side: int, price: float, time_ms: int) -> float | Refusal:
@@ -139,11 +144,15 @@ class OrderFiller:
         size, average = (after.signed_qty, after.entry_price) if after is not None else (0.0, 0.0)
         self.positions.setdefault(symbol, bt.Position()).set(size, average)
         done = closed.closed_qty if closed is not None else 0.0
+        summed = self._summed.get(symbol, 0.0)
+        ended = done and (after is None or after.side * done > 0)
+        reduced = -summed if ended else done  # the Trade of a position that ended must come to exactly zero
+        self._summed[symbol] = summed + reduced + opened
         order.execute(
             order.data.datetime[0],
             done + opened,
             price,
-            done,
+            reduced,
             abs(done) * entry_price / LEVERAGE,
             closed.close_fee_usdt if closed is not None else 0.0,
             opened,
@@ -162,8 +171,9 @@ def order_id(order: Order) -> str:
 
 
 def _venue_quantity(wanted: float, closable: float, instrument: Instrument) -> float | Refusal:
-    """Round an opening order down to the venue's step; refuse what its quantity filters would refuse."""
-    qty = float(instrument.floor_qty(Decimal(repr(wanted))))
+    """Round an order down to the venue's step, float dust aside; refuse what its quantity filters would refuse."""
+    without_dust = round(wanted, instrument.qty_decimals + 8)
+    qty = float(instrument.floor_qty(Decimal(repr(without_dust))))
     if qty < float(instrument.min_qty) or qty - closable > float(instrument.max_qty):
         bounds = f"{instrument.min_qty:f} to {instrument.max_qty:f}"
         return Refusal("reject", f"quantity {wanted:g} of {instrument.symbol} is outside the venue's {bounds}")

@@ -198,9 +198,13 @@ class PaperBroker(bt.BrokerBase):
         self._fill_at_open(bars)
         self._settle_funding(bars)
         self._check_stop_losses(bars)
-        self._fill_inside(bars, bt.Order.Stop, bt.Order.StopLimit)
+        filled = self._fill_inside(bars, bt.Order.Stop, bt.Order.StopLimit)
         self._check_liquidations(bars)
-        self._fill_inside(bars, bt.Order.Limit)
+        filled |= self._fill_inside(bars, bt.Order.Limit)
+        if filled:  # the candle of an entry counts, also when it was made inside the candle
+            self._check_stop_losses(bars)
+            self._fill_inside(bars, bt.Order.Stop)
+            self._check_liquidations(bars)
         self._watch_positions()
 
     def next_row(self, data: Data) -> int:
@@ -256,12 +260,21 @@ class PaperBroker(bt.BrokerBase):
             if price is not None:
                 self._execute(order, price, candle.open_ms)
 
-    def _fill_inside(self, bars: Mapping[str, Bar], *kinds: int) -> None:
-        for order in self._working(bars):
+    def _fill_inside(self, bars: Mapping[str, Bar], *kinds: int) -> bool:
+        """Fill resting orders of these kinds; return whether any was.
+
+        A limit order that becomes active by one of these fills waits for the next candle: this one does not tell
+        whether its price came before or after.
+        """
+        filled = False
+        orders = [order for order in self._working(bars) if order.exectype in kinds]
+        for order in [o for o in orders if o.active() or o.exectype != bt.Order.Limit]:
             candle = bars[order.data._name]
-            price = _price_inside(order, candle.high, candle.low) if order.exectype in kinds else None
+            price = _price_inside(order, candle.high, candle.low)
             if price is not None:
                 self._execute(order, price, candle.last_ms)
+                filled = True
+        return filled
 
     def _working(self, bars: Mapping[str, Bar]) -> list[Order]:
         """Pending orders of the new bars: reduce-only first, then by feed, then by age."""
