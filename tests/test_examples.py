@@ -75,7 +75,7 @@ def test_the_replay_example_says_that_its_market_is_made_and_leaves_a_run_folder
     assert folder.parent == checkout / "runs"
     assert (report["candles"], report["symbols"]) == (17_280, ["BTCUSDT"])
     assert report["total_trades"] > 48
-    for name in ("trades.csv", "equity.parquet", "journal.sqlite", "run.log", "tearsheet.html"):
+    for name in ("trades.csv", "equity.parquet", "journal.sqlite", "run.log", "tearsheet.html", "chart.html"):
         assert (folder / name).stat().st_size > 0
         assert f"{folder / name}\n" in done.stdout
     assert not list((checkout / "data").glob("*.csv.gz")), "--symbol must not find made candles"
