@@ -53,8 +53,12 @@ def _answers(options: RuleOptions) -> dict[tuple[int, bool, bool, bool], Decisio
 
 def _run_alone(track: _Track) -> None:
     while track.next_ms != NEVER:
-        for stage in _STAGES:
+        for stage in _AT_THE_OPEN:
             stage(track)
+        if track.position is not None:
+            for stage in _INSIDE:
+                stage(track)
+        track.look_ahead()
 
 
 def _run_together(tracks: Sequence[_Track]) -> None:
@@ -63,9 +67,15 @@ def _run_together(tracks: Sequence[_Track]) -> None:
         if now == NEVER:
             return
         due = [track for track in tracks if track.next_ms == now]
-        for stage in _STAGES:
+        for stage in _AT_THE_OPEN:
             for track in due:
                 stage(track)
+        for stage in _INSIDE:
+            for track in due:
+                if track.position is not None:
+                    stage(track)
+        for track in due:
+            track.look_ahead()
 
 
 class _Track:
@@ -136,7 +146,7 @@ class _Track:
 
     def settle(self) -> None:
         """Settle the funding of this candle."""
-        if self.position is not None and self.row in self.history.settlements:
+        if self.row in self.history.settlements:
             settle_funding(self.ledger, self.symbol, self.history.settlements[self.row])
 
     def stop(self) -> None:
@@ -201,12 +211,6 @@ def _view(column: NDArray[Any]) -> Any:
     return memoryview(np.ascontiguousarray(column))  # type: ignore[arg-type]  # numpy 2.4's stubs do not say Buffer
 
 
-#: What one candle does, in order (SPEC §5.9); each stage over all symbols before the next.
-_STAGES = (
-    _Track.close_pending,
-    _Track.enter_pending,
-    _Track.settle,
-    _Track.stop,
-    _Track.liquidate,
-    _Track.look_ahead,
-)
+#: What one candle does, in order (SPEC §5.9); each stage over all symbols before the next, the last three to positions.
+_AT_THE_OPEN = (_Track.close_pending, _Track.enter_pending)
+_INSIDE = (_Track.settle, _Track.stop, _Track.liquidate)

@@ -132,10 +132,11 @@ class FuturesLedger:
         else:
             raise ValueError(f"{symbol}: a {side_name(side)} fill cannot add to a {side_name(position.side)} position")
         self._set_exits(position)
-        fee = self._pay(self._fee_of(qty * price))
+        fee = min(self._fee_of(qty * price), self.wallet_usdt)
+        self.wallet_usdt -= fee
         position.fees_usdt += fee
         self.fills.append(_new(Fill, (order_id, symbol, time_ms, side, qty, price, fee, False, "")))
-        self._enter(time_ms, "entry", position, -fee)
+        self._note(time_ms, "entry", position, -fee)
         return fee
 
     def close(
@@ -161,9 +162,10 @@ class FuturesLedger:
     def settle_funding(self, symbol: str, price: float, rate: float, time_ms: int) -> float:
         """Book one funding settlement, −side × qty × price × rate, and return it (positive = received)."""
         position = self.positions[symbol]
-        amount = -self._pay(position.side * position.qty * price * rate)
+        amount = max(-position.side * position.qty * price * rate, -self.wallet_usdt)
+        self.wallet_usdt += amount
         position.funding_usdt += amount
-        self._enter(time_ms, "funding", position, amount)
+        self._note(time_ms, "funding", position, amount)
         return amount
 
     def open_positions(self, prices: Mapping[str, float]) -> list[OpenPosition]:
@@ -214,10 +216,11 @@ class FuturesLedger:
         kind: str,
     ) -> FillResult:
         gross = position.side * qty * (price - position.entry_price)
-        owed = fee - gross
-        paid = self._pay(owed)
-        if paid < owed:
-            gross, fee = _what_was_paid(gross, fee, owed - paid)
+        paid = fee - gross
+        if paid > self.wallet_usdt:
+            gross, fee = _what_was_paid(gross, fee, paid - self.wallet_usdt)
+            paid = self.wallet_usdt
+        self.wallet_usdt -= paid
         position.gross_pnl_usdt += gross
         position.fees_usdt += fee
         position.closed_notional += qty * price
@@ -230,7 +233,7 @@ class FuturesLedger:
             self._set_exits(position)
         else:
             self._finish(position, price, time_ms, reason, order_id)
-        self._enter(time_ms, kind, position, -paid)
+        self._note(time_ms, kind, position, -paid)
         return _new(FillResult, (order_side * qty, fee, gross))
 
     def _finish(self, position: Position, price: float, time_ms: int, reason: str, order_id: str) -> None:
@@ -257,13 +260,7 @@ class FuturesLedger:
         position.qty = 0.0
         position.entry_price = 0.0
 
-    def _pay(self, amount: float) -> float:
-        """Take ``amount`` from the wallet (negative adds), at most what is there; return what was taken."""
-        paid = amount if amount <= self.wallet_usdt else self.wallet_usdt
-        self.wallet_usdt -= paid
-        return paid
-
-    def _enter(self, time_ms: int, kind: str, position: Position, amount: float) -> None:
+    def _note(self, time_ms: int, kind: str, position: Position, amount: float) -> None:
         signed_qty = position.side * position.qty
         record = (time_ms, kind, position.symbol, amount, self.wallet_usdt, signed_qty, position.entry_price)
         self.entries.append(_new(LedgerEntry, record))
