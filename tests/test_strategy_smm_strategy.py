@@ -16,7 +16,7 @@ from smm_bt.execution.instrument import Instrument, LeverageBracket
 from smm_bt.execution.ledger import FuturesLedger
 from smm_bt.execution.paper_broker import PaperBroker
 from smm_bt.execution.risk_sizer import RiskSizer
-from strategy.rules import Decision, RowFlags
+from smm_bt.model import DecisionRecord
 from strategy.smm_strategy import SmmStrategy
 
 BRACKET = LeverageBracket(Decimal(0), Decimal(10**9), 20, Decimal("0.01"), Decimal(0))
@@ -29,7 +29,7 @@ def instrument(symbol: str) -> Instrument:
 
 
 def feed(letters: str, *prices: float, symbol: str = "BTCUSDT", start: int = 0) -> SmmFeed:
-    """b buy, s sell, x both, t target, B, S and X the same with the target, '.' nothing; one letter per candle."""
+    """B buy, s sell, x both, t target, B, S and X the same with the target, '.' nothing; one letter per candle."""
     rows = flat_rows(*prices, start_ms=T[start]) if prices else flat_rows(*[100.0] * len(letters), start_ms=T[start])
     columns: dict[str, Any] = dict(zip(HEADER[1:], np.array([r[1:] for r in rows]).T, strict=True))
     candles = check_candles(symbol, "5m", columns | {"open_ms": np.array([r[0] for r in rows])})
@@ -51,6 +51,10 @@ def run(*feeds: SmmFeed, close_on_opposite_signal: bool = True, strategy_class: 
 
 def trades(strategy: Any) -> list[tuple[str, str, str]]:
     return [(t.symbol, t.side, t.close_reason) for t in strategy.broker.ledger.trades]
+
+
+def rulings(strategy: Any) -> list[DecisionRecord]:
+    return [DecisionRecord(*each) for each in strategy.rulings]
 
 
 def ids(strategy: Any) -> list[str]:
@@ -89,7 +93,7 @@ def test_with_the_option_off_the_opposite_signal_is_ignored() -> None:
     strategy = run(feed("b.s.."), close_on_opposite_signal=False)
     assert trades(strategy) == []
     assert strategy.position.size == 400.0
-    assert [ruling[4].entry_side for ruling in strategy.rulings] == [1]
+    assert [each.entry_side for each in rulings(strategy)] == [1]
 
 
 def test_a_signal_in_the_direction_of_the_position_is_ignored() -> None:
@@ -101,8 +105,11 @@ def test_conflicting_signals_neither_enter_nor_close_and_are_written_down() -> N
     strategy = run(feed("xb.x.."))
     assert trades(strategy) == []
     assert strategy.position.size == 400.0
-    conflicts = [(ms, decision) for ms, _, _, _, decision in strategy.rulings if decision.conflicting_signals]
-    assert conflicts == [(T[0], Decision("", 0, True)), (T[3], Decision("", 0, True))]
+    conflicts = [each for each in rulings(strategy) if each.conflicting_signals]
+    assert [(each.candle_ms, each.close_reason, each.entry_side) for each in conflicts] == [
+        (T[0], "", 0),
+        (T[3], "", 0),
+    ]
 
 
 def test_the_profit_target_closes_on_a_conflicting_row_too() -> None:
@@ -123,9 +130,9 @@ def test_a_target_when_flat_does_nothing() -> None:
 
 def test_rulings_hold_time_symbol_flags_side_and_decision() -> None:
     strategy = run(feed("b.s.."))
-    assert strategy.rulings == [
-        (T[0], "BTCUSDT", RowFlags(True, False, False), 0, Decision("", 1, False)),
-        (T[2], "BTCUSDT", RowFlags(False, True, False), 1, Decision("opposite_signal", -1, False)),
+    assert rulings(strategy) == [
+        DecisionRecord(T[0], "BTCUSDT", True, False, False, 0, "", 1, False),
+        DecisionRecord(T[2], "BTCUSDT", False, True, False, 1, "opposite_signal", -1, False),
     ]
 
 

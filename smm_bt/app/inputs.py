@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,9 +109,14 @@ def _stored_file(symbol: str, settings: Settings) -> Path:
     )
 
 
+def _names_another_symbol(path: Path, symbol: str) -> bool:
+    named = re.match(r"[A-Z0-9]+USDT(?:_\d{6})?(?=-)", path.name)
+    return named is not None and named[0] != symbol
+
+
 def _by_symbol(paths: Sequence[Path], candles: Mapping[str, Candles], option: str) -> dict[str, Path]:
-    """Match files to symbols by their names; the only file of the only symbol may be called anything."""
-    if len(paths) == 1 and len(candles) == 1:
+    """Match files to symbols by their names; the only file of the only symbol may be called anything but another's."""
+    if len(paths) == 1 and len(candles) == 1 and not _names_another_symbol(paths[0], next(iter(candles))):
         return {next(iter(candles)): paths[0]}
     matched: dict[str, Path] = {}
     for path in paths:

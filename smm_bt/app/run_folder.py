@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from feeds.candles import iso_utc
@@ -38,6 +38,7 @@ def whole_or_not_at_all(folder: Path) -> Iterator[Path]:
         UsageError: a folder of that name appeared in the meantime.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    new_parents = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
@@ -49,3 +50,6 @@ def whole_or_not_at_all(folder: Path) -> Iterator[Path]:
         raise output_error(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):  # those that hold something, the finished folder above all, stay
+            for parent in new_parents:
+                parent.rmdir()

@@ -102,7 +102,7 @@ def settings_by_source(
     found: dict[str, tuple[Any, str]] = {}
     for key, value in _read_toml(folder / "smm.toml").items():
         found[_known(key, names | {"STRATEGY_PARAMETERS"}, "smm.toml")] = (value, "smm.toml")
-    for key, value in read_dotenv(folder / ".env").items():
+    for key, value in _read_dotenv(folder / ".env").items():
         found[_known(key, names, ".env")] = (value, ".env")
     found |= {key: (value, "environment") for key, value in read_environment(names, environment).items()}
     found |= {key: (value, "command line") for key, value in (overrides or {}).items() if value is not None}
@@ -120,6 +120,13 @@ def _without_unused_keys(found: dict[str, tuple[Any, str]]) -> dict[str, tuple[A
 def known_setting(key: str, source: str) -> str:
     """Return the setting's proper name for a key given by a person; SettingsError with "did you mean" otherwise."""
     return _known(key, set(Settings.model_fields) - {"STRATEGY_PARAMETERS"}, source)
+
+
+def _read_dotenv(path: Path) -> dict[str, str]:
+    try:
+        return read_dotenv(path)
+    except (OSError, ValueError) as problem:
+        raise SettingsError(f"{path.name}: cannot be read ({problem}); repair it or remove it.") from problem
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
