@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import numpy as np
 from feeds.bt_time import to_backtrader
 from feeds.candles import Candles
 from feeds.lines import FLAG_LINES
+from smm_bt.analytics.journal import Journal
+from smm_bt.analytics.run_info import RunInfo
 from smm_bt.emulator.config import EmulatorConfig
 from smm_bt.emulator.thread import EmulatorThread
 from smm_bt.execution.ccxt_broker import CcxtBroker
@@ -20,14 +24,17 @@ from smm_bt.execution.ccxt_client import ApiKeys, TradingWire
 from smm_bt.execution.ccxt_store import CcxtStore
 from smm_bt.execution.endpoints import PracticeVenue
 from smm_bt.execution.risk_sizer import RiskSizer
+from smm_bt.execution.run_recorder import SentOrder
 from smm_bt.execution.settle import Patience
 from smm_bt.execution.venue_client import VenueClient
+from smm_bt.execution.venue_startup import ResumeState, unfinished_ticket
 from smm_bt.execution.weight_budget import WeightBudget
+from smm_bt.model import OrderState
 from strategy.smm_strategy import SmmStrategy
 
 #: Short waits: the embedded exchange answers in milliseconds.
 QUICK = Patience(first_wait_s=0.01, longest_wait_s=0.05, grace_s=0.05, silence_s=3.0)
-WIRE: dict[str, Any] = {"recv_window_ms": 400}
+WIRE: dict[str, Any] = {"recv_window_ms": 400, "first_wait_s": 0.01}
 
 
 def wide_budget() -> WeightBudget:
@@ -52,6 +59,40 @@ def store_of(exchange: EmulatorThread, **options: Any) -> CcxtStore:
     wire = WIRE | {"budget": wide_budget()} | options.pop("wire_options", {})
     defaults: dict[str, Any] = {"retries": 3, "symbols": ("BTCUSDT",), "run_id": "test-run", "patience": QUICK}
     return CcxtStore(config=config, venue=PracticeVenue(exchange.url), wire_options=wire, **(defaults | options))
+
+
+def journal_at(folder: Path, balance: float = 10_000.0) -> Journal:
+    """Start the journal of a run in ``folder``."""
+    info = RunInfo(
+        run_id="test-run",
+        mode="TESTNET",
+        market_source="embedded exchange",
+        symbols=("BTCUSDT",),
+        timeframe="5m",
+        timeframe_ms=300_000,
+        first_candle_ms=None,
+        last_candle_ms=None,
+        candles=0,
+        strategy_file="",
+        strategy_sha256="",
+        strategy_is_reference=False,
+        engine="venue",
+    )
+    return Journal.create(folder / "journal.sqlite", info, balance)
+
+
+def resume_state(journal: Journal, balance: float = 10_000.0) -> ResumeState:
+    """Return what a run's journal knows, as the app hands it to the store that resumes the run."""
+    rows = sqlite3.connect(journal.path).execute("SELECT fill_id FROM fills ORDER BY rowid").fetchall()
+    changes = [entry for entry in journal.ledger_entries() if entry.kind in ("funding", "adjustment")]
+    unfinished = []
+    for row in journal.orders(unfinished_only=True):
+        sent = SentOrder(*(row[name] for name in SentOrder._fields))
+        sent = sent._replace(reduce_only=bool(sent.reduce_only))
+        unfinished.append((unfinished_ticket(sent), OrderState(row["state"])))
+    fills = list(zip(journal.fills(), (row[0] for row in rows), strict=True))
+    first = json.loads(journal.events("fills_begin")[0]["data"])
+    return ResumeState(balance, fills, changes, unfinished, first)
 
 
 class SteppedFeed(bt.feed.DataBase):

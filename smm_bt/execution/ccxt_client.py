@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import ccxt
 import requests
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
 
 from smm_bt.execution.endpoints import ForbiddenRequest, PracticeVenue, PublicDataRules
 from smm_bt.execution.host_clock import HostClock, SystemClock
@@ -183,11 +183,14 @@ def _number(value: object) -> int | None:
 class _Wire:
     """Sends requests through a guarded exchange object and turns every failure into a :class:`VenueFault`."""
 
-    def __init__(self, exchange: Exchange, budget: WeightBudget, clock: HostClock, retries: int) -> None:
+    def __init__(
+        self, exchange: Exchange, budget: WeightBudget, clock: HostClock, retries: int, first_wait_s: float = 0.25
+    ) -> None:
         self.exchange = exchange
         self.budget = budget
         self.clock = clock
         self._retries = retries
+        self._backoff = wait_exponential(multiplier=first_wait_s, max=8.0) + wait_random(0.0, first_wait_s)
 
     def once(self, endpoint: str, params: Mapping[str, object], weight: int, *, order: bool = False) -> Any:
         """Send one request once.
@@ -241,7 +244,7 @@ class _Wire:
         fault = state.outcome.exception() if state.outcome else None
         if isinstance(fault, VenueFault) and fault.rule.read is Reaction.WAIT:
             return 0.0  # the budget holds the next try back
-        return wait_exponential_jitter(initial=0.25, max=8.0, jitter=0.25)(state)
+        return self._backoff(state)
 
     def _prepare(self, state: RetryCallState) -> None:
         fault = state.outcome.exception() if state.outcome else None
@@ -287,6 +290,7 @@ class TradingWire(_Wire):
         keys: of an account at that venue.
         retries: how often a read is repeated before the venue counts as silent.
         timeout_s: how long one answer is waited for.
+        first_wait_s: how long is waited before the first repetition, about; it doubles from there.
         recv_window_ms: how long after being signed the venue may still act on a request.
         budget: shared with other clients on this address.
         clock: where time comes from.
@@ -300,6 +304,7 @@ class TradingWire(_Wire):
         retries: int = 5,
         timeout_s: float = 10.0,
         recv_window_ms: int = 5000,
+        first_wait_s: float = 0.25,
         budget: WeightBudget | None = None,
         clock: HostClock | None = None,
     ) -> None:
@@ -310,7 +315,7 @@ class TradingWire(_Wire):
         budget = budget or WeightBudget(clock)
         logging.getLogger("ccxt").setLevel(logging.WARNING)  # its debug lines hold signed addresses
         exchange = _PracticeExchange(venue, keys, budget, timeout_s, recv_window_ms)
-        super().__init__(exchange, budget, clock, retries)
+        super().__init__(exchange, budget, clock, retries, first_wait_s)
 
     def know_markets(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Let ccxt know the markets, so that its own dicts name them as its users expect."""

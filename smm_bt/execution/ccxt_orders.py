@@ -142,7 +142,8 @@ class OrderDesk:
     def _placed_before(self, ticket: Ticket, state: OrderState) -> list[VenueOrder]:
         """Return the orders an earlier process placed for ``ticket``; waits where one may still arrive."""
         symbol = ticket.name.symbol
-        parts = range(sum(len(self._split(symbol, piece.qty)) for piece in ticket.pieces))
+        # one more than the quantity needs: an order that closed and then opened was cut once more
+        parts = range(1 + sum(len(self._split(symbol, piece.qty)) for piece in ticket.pieces))
         ids = [client_order_id(self._run_id, ticket.name, a, p) for p in parts for a in range(self._patience.attempts)]
         for client_id in ids:
             self._tracker.expect(client_id, ticket.order_id, ticket.reason)

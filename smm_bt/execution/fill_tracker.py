@@ -58,9 +58,13 @@ class FillTracker:
         latest = self._client.fills(symbol)
         self._next_id[symbol] = latest[-1].trade_id + 1 if latest else 0
 
-    def begin_after(self, symbol: str, trade_id: int) -> None:
-        """Go on after a trade that has been booked before."""
-        self._next_id[symbol] = trade_id + 1
+    def begin_at(self, symbol: str, trade_id: int) -> None:
+        """Go on at a trade number."""
+        self._next_id[symbol] = trade_id
+
+    def next_ids(self) -> dict[str, int]:
+        """Return the next trade number of every symbol."""
+        return dict(self._next_id)
 
     def begin_income(self, since_ms: int) -> None:
         """Count changes of the wallet from ``since_ms`` on."""

@@ -108,11 +108,17 @@ class VenueAccount:
         self.stops = VenueStops(client, ledger, settlement, self.recorder, self.run_id, patience, clock)
 
     def _begin(self, latest: dict[str, int], resume: ResumeState | None) -> None:
+        known = resume.first_trade_ids if resume is not None else {}
         for symbol in self.symbols:
-            if resume is not None and symbol in latest:
-                self.tracker.begin_after(symbol, latest[symbol])
+            if symbol in latest:
+                self.tracker.begin_at(symbol, latest[symbol] + 1)
+            elif symbol in known:
+                self.tracker.begin_at(symbol, known[symbol])
             else:
                 self.tracker.begin_after_latest(symbol)
+        if resume is None:
+            first = self.tracker.next_ids()
+            self.recorder.record_event(self.clock.now_ms(), "fills_begin", "first trade numbers", data=first)
         times = [entry.time_ms for entry in self.ledger.entries]
         self.tracker.begin_income(max(times) + 1 if times else self.server_ms)
 

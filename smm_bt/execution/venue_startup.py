@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 from smm_bt.errors import VenueError
-from smm_bt.execution.ccxt_orders import Ticket
+from smm_bt.execution.ccxt_orders import Piece, Ticket
 from smm_bt.execution.instrument import Instrument
-from smm_bt.execution.order_ids import run_prefix
+from smm_bt.execution.order_ids import order_name, run_prefix
+from smm_bt.execution.run_recorder import SentOrder
 from smm_bt.execution.venue_client import VenueClient
 from smm_bt.execution.venue_errors import VenueFault
 from smm_bt.execution.venue_ledger import VenueLedger
@@ -22,13 +24,22 @@ class ResumeState(NamedTuple):
     """What an earlier process of the same run wrote down.
 
     ``fills`` with their ids and ``changes`` (ledger entries of kind funding and adjustment) rebuild the ledger;
-    ``unfinished`` are the orders whose end was not recorded.
+    ``unfinished`` are the orders whose end was not recorded; ``first_trade_ids`` is the data of the run's event
+    ``fills_begin``: by symbol, the venue's first trade number that is this run's business.
     """
 
     initial_balance_usdt: float
     fills: Sequence[tuple[Fill, str]] = ()
     changes: Sequence[LedgerEntry] = ()
     unfinished: Sequence[tuple[Ticket, OrderState]] = ()
+    first_trade_ids: Mapping[str, int] = MappingProxyType({})
+
+
+def unfinished_ticket(sent: SentOrder) -> Ticket:
+    """Return the ticket of a recorded order, to look its client ids up after a restart."""
+    name = order_name(sent.symbol, sent.order_id, 0)
+    pieces = (Piece(Decimal(repr(sent.qty)), sent.reduce_only),)
+    return Ticket(sent.order_id, name, sent.side, pieces, sent.reason)
 
 
 def rebuild(ledger: VenueLedger, resume: ResumeState) -> dict[str, int]:
