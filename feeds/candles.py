@@ -46,7 +46,8 @@ class Candles:
     """Closed candles of one symbol; build it with :func:`check_candles`.
 
     Arrays all have length n. ``open_ms`` are open times in UTC milliseconds, prices are in the quote currency,
-    volume in the base asset.
+    volume in the base asset. ``fingerprint`` identifies their content where it is known: a hash of their file, the
+    symbol, the timeframe and the range taken.
     """
 
     symbol: str
@@ -58,6 +59,7 @@ class Candles:
     close: FloatArray
     volume: FloatArray
     gaps: tuple[Gap, ...] = ()
+    fingerprint: str = ""
 
     def __len__(self) -> int:
         return len(self.open_ms)
@@ -83,8 +85,10 @@ class Candles:
         """Return the candles whose open time is in ``[since_ms, until_ms)``; None leaves an end open."""
         first = 0 if since_ms is None else int(np.searchsorted(self.open_ms, since_ms))
         last = len(self) if until_ms is None else int(np.searchsorted(self.open_ms, until_ms))
-        arrays = {name: getattr(self, name)[first:last] for name in ("open_ms", *CANDLE_COLUMNS)}
-        return Candles(self.symbol, self.timeframe, gaps=_find_gaps(arrays["open_ms"], self.timeframe_ms), **arrays)
+        arrays: dict[str, Any] = {name: getattr(self, name)[first:last] for name in ("open_ms", *CANDLE_COLUMNS)}
+        gaps = _find_gaps(arrays["open_ms"], self.timeframe_ms)
+        fingerprint = f"{self.fingerprint} {first}:{last}" if self.fingerprint else ""
+        return Candles(self.symbol, self.timeframe, gaps=gaps, fingerprint=fingerprint, **arrays)
 
 
 def check_candles(

@@ -139,10 +139,10 @@ def test_daily_returns_take_the_last_candle_of_each_utc_day_and_the_initial_bala
     assert daily.returns.tolist() == pytest.approx([0.10, -0.10, 0.10])
 
 
-def test_days_without_a_candle_are_left_out():
+def test_a_day_without_a_candle_returns_nothing():
     daily = metrics.daily_returns([0, 3 * DAY], [100.0, 110.0], 100.0)
-    assert daily.day_ms.tolist() == [0, 3 * DAY]
-    assert daily.returns.tolist() == pytest.approx([0.0, 0.1])
+    assert daily.day_ms.tolist() == [0, DAY, 2 * DAY, 3 * DAY]
+    assert daily.returns.tolist() == pytest.approx([0.0, 0.0, 0.0, 0.1])
 
 
 def test_after_the_account_is_gone_daily_returns_are_zero_not_nan():

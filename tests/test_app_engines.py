@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scenarios import TIMEFRAME_MS, Scenario, make, oracle_result, plan_of
 
 from smm_bt.analytics.equity import equity_curve
+from smm_bt.analytics.metrics import daily_returns, drawdown, sharpe, sortino, trade_figures
 from smm_bt.app.engines import ENGINES, run_replay
 from smm_bt.errors import UsageError
 from smm_bt.model import RunRecord
@@ -53,12 +54,26 @@ def assert_equals_oracle(scenario: Scenario, engine: str) -> None:
     assert curve.open_ms.tolist() == expected.steps
     assert curve.equity.tolist() == pytest.approx(expected.equity, rel=1e-9, abs=1e-7)
     assert curve.wallet.tolist() == pytest.approx(expected.wallet, rel=1e-9, abs=1e-7)
+    fall = drawdown(curve.equity, scenario.initial_balance)
+    returns = daily_returns(curve.open_ms, curve.equity, scenario.initial_balance).returns
+    figures = trade_figures(trade.pnl_usdt for trade in record.trades)._asdict()
+    figures |= {"max_drawdown": fall.fraction, "max_drawdown_usdt": fall.usdt}
+    assert_figures_equal(figures, expected.report)
+    if min(expected.equity) > 0 and len(record.trades) > 1:
+        assert_figures_equal({"sharpe": sharpe(returns), "sortino": sortino(returns)}, expected.report)
     assert [(s.time_ms, s.symbol) for s in record.skipped_entries] == expected.skipped
     assert sum(d.conflicting_signals for d in record.decisions) == expected.conflicting
     assert {p.symbol: p.qty for p in record.open_positions} == {p["symbol"]: p["qty"] for p in expected.open_positions}
     assert {(p.symbol, p.entry_side, p.close_reason or None) for p in record.pending_signals} == {
         (p["symbol"], p["entry"], p["close_reason"]) for p in expected.pending
     }
+
+
+def assert_figures_equal(figures: dict[str, float | None], expected: dict[str, float | None]) -> None:
+    """Undefined is undefined in both; numbers agree to 1e-6."""
+    assert {name for name, value in figures.items() if value is None} == {n for n in figures if expected[n] is None}
+    defined = {name: value for name, value in figures.items() if value is not None}
+    assert defined == pytest.approx({name: expected[name] for name in defined}, rel=1e-6, abs=1e-7)
 
 
 def assert_trades_equal(record: RunRecord, expected: list[dict]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from made_files import FIVE_MINUTES_MS, HEADER, NEW_YEAR_MS, made_rows, write_csv
 
 from feeds.candles import CandleError
-from smm_bt.app.inputs import ReplayFiles, read_histories
+from smm_bt.app.inputs import ReplayFiles, read_inputs
 from smm_bt.app.settings import Settings
 from smm_bt.errors import MarketDataError, SmmBtError, UsageError
 
@@ -35,7 +35,7 @@ def funding_file(path: Path, rate: float = 0.0001) -> Path:
 
 
 def read(settings: dict[str, Any] | None = None, **files: Any) -> Any:
-    return read_histories(ReplayFiles(**files), Settings(**(settings or {})))
+    return read_inputs(ReplayFiles(**files), Settings(**(settings or {}))).histories
 
 
 def refusal(kind: type[Exception], settings: dict[str, Any] | None = None, **files: Any) -> str:

@@ -123,8 +123,8 @@ def drawdown(equity: npt.ArrayLike, initial_balance: float) -> Drawdown:
 def daily_returns(open_ms: npt.ArrayLike, equity: npt.ArrayLike, initial_balance: float) -> DailyReturns:
     """Return the equity's simple return per UTC day, the first day measured from ``initial_balance``.
 
-    A candle belongs to the day it opens in; a day's equity is that of its last candle. Days without a candle are
-    left out, not filled. After a day that ends at or below zero there is nothing left to earn on: 0.0 from there on.
+    A candle belongs to the day it opens in; a day's equity is that of its last candle. A day without a candle changed
+    nothing and returns 0.0: the year these returns are scaled to has 365 days. After a day that ends at or below zero there is nothing left to earn on: 0.0 from there on.
     Empty input gives empty arrays.
     """
     times = np.asarray(open_ms, dtype=np.int64)
@@ -133,11 +133,10 @@ def daily_returns(open_ms: npt.ArrayLike, equity: npt.ArrayLike, initial_balance
         return DailyReturns(np.empty(0, np.int64), np.empty(0, np.float64))
     days = np.arange(times[0] // DAY_MS, times[-1] // DAY_MS + 1, dtype=np.int64)
     last = np.searchsorted(times, (days + 1) * DAY_MS) - 1
-    has_candle = np.diff(last, prepend=-1) > 0
-    closing = curve[last[has_candle]]
+    closing = curve[last]
     base = np.concatenate(([initial_balance], closing[:-1]))
     returns = np.divide(closing - base, base, out=np.zeros_like(closing), where=base > 0)
-    return DailyReturns(days[has_candle] * DAY_MS, returns)
+    return DailyReturns(days * DAY_MS, returns)
 
 
 def sharpe(returns: npt.ArrayLike, periods_per_year: int = DAYS_PER_YEAR) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from feeds.lines import BUY_SIGNAL, SELL_SIGNAL
 from smm_bt.analytics.run_info import RunInfo
 from smm_bt.app.clock import now_ms
 from smm_bt.app.columns import StrategyColumns, strategy_columns
-from smm_bt.app.inputs import ReplayFiles, read_histories
+from smm_bt.app.inputs import ReplayFiles, read_inputs
 from smm_bt.app.replay_plan import EngineRun, ReplayPlan
 from smm_bt.app.settings import Settings
 from smm_bt.execution.costs import Costs, NoStopLoss, Slippage, StopLoss, TakerFee
@@ -29,6 +29,7 @@ class ReplayParts:
     plan: ReplayPlan
     strategy: LocatedStrategy
     columns: Mapping[str, StrategyColumns]
+    sources: Sequence[str]
     settings: Settings
     started_ms: int
 
@@ -41,9 +42,10 @@ def build_replay(files: ReplayFiles, settings: Settings) -> ReplayParts:
     """
     started_ms = now_ms()
     strategy = locate_strategy(settings.STRATEGY_FILE)
-    histories = read_histories(files, settings)
+    histories, paths = read_inputs(files, settings)
+    folders = {symbol: path.parent for symbol, path in paths.items()} if files.cache else {}
     instruments = load_instruments(histories, files.exchange_info, files.brackets)
-    columns = strategy_columns(strategy, histories, settings.STRATEGY_PARAMETERS)
+    columns = strategy_columns(strategy, histories, settings.STRATEGY_PARAMETERS, folders)
     plan = ReplayPlan(
         histories=histories,
         columns={symbol: computed.lines for symbol, computed in columns.items()},
@@ -52,7 +54,8 @@ def build_replay(files: ReplayFiles, settings: Settings) -> ReplayParts:
         costs=build_costs(settings),
         options=RuleOptions(settings.CLOSE_ON_OPPOSITE_SIGNAL),
     )
-    return ReplayParts(plan, strategy, columns, settings, started_ms)
+    sources = [path.name for path in paths.values()]
+    return ReplayParts(plan, strategy, columns, sources, settings, started_ms)
 
 
 def build_costs(settings: Settings) -> Costs:
@@ -69,7 +72,7 @@ def describe_replay(parts: ReplayParts, run: EngineRun, run_id: str) -> RunInfo:
     return RunInfo(
         run_id=run_id,
         mode="replay",
-        market_source="stored candles",
+        market_source=f"stored candles ({', '.join(parts.sources)})",
         symbols=tuple(histories),
         timeframe=candles[0].timeframe,
         timeframe_ms=candles[0].timeframe_ms,

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from smm_bt import __version__
 from smm_bt.errors import Interrupted, SmmBtError, UsageError
@@ -26,15 +26,20 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"smm-bt {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def common(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
 ) -> None:
     """Options of every command (--debug is read in main)."""
-    if version:
-        typer.echo(f"smm-bt {__version__}")
-        raise typer.Exit
 
 
 @app.command()
@@ -54,6 +59,7 @@ def replay(
     engine: Annotated[str, typer.Option(help="auto, stock, event or plan.")] = "auto",
     tearsheet: Annotated[bool, typer.Option("--tearsheet/--no-tearsheet", help="Write tearsheet.html.")] = True,
     chart: Annotated[bool, typer.Option("--chart/--no-chart", help="Write chart.html.")] = True,
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep columns beside the candle files.")] = True,
     setting: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
 ) -> None:
@@ -74,6 +80,7 @@ def replay(
         brackets=brackets,
         since_ms=_moment(since, "--since"),
         until_ms=_moment(until, "--until"),
+        cache=cache,
     )
     run_replay(ReplayRequest(files, settings, out, engine, tearsheet, chart), _console())
 
@@ -116,17 +123,15 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in given
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        app(args=given, prog_name="smm-bt", standalone_mode=False)
-    except click.exceptions.Exit as leaving:
-        return leaving.exit_code
-    except click.ClickException as wrong:
+        outcome = app(args=given, prog_name="smm-bt", standalone_mode=False)
+    except TyperException as wrong:
         wrong.show()
         return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _say(Interrupted("Interrupted: the run was stopped and nothing half-written is left."), debug)
     except Exception as error:  # the loop edge: every error leaves as a sentence and an exit code
         return _say(error, debug)
-    return 0
+    return outcome if isinstance(outcome, int) else 0
 
 
 def _terminated(signum: int, frame: FrameType | None) -> None:

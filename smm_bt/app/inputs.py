@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from feeds.candles import Candles
 from feeds.files import name_parts, read_candles, read_funding, read_mark_candles
+from feeds.stored import read_stored_candles
 from smm_bt.app.settings import Settings
 from smm_bt.errors import MarketDataError, UsageError
 from smm_bt.execution.market_history import MarketHistory, market_history
@@ -18,7 +20,10 @@ _ENDINGS = (".parquet", ".csv.gz", ".csv")
 
 @dataclass(frozen=True)
 class ReplayFiles:
-    """The files and the range named on the command line; empty sequences where nothing was."""
+    """The files and the range named on the command line; empty sequences where nothing was.
+
+    With ``cache`` off neither candles nor columns are read from, or left in, the cache beside the candle files.
+    """
 
     candles: Sequence[Path] = ()
     symbols: Sequence[str] = ()
@@ -28,9 +33,17 @@ class ReplayFiles:
     brackets: Path | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    cache: bool = True
 
 
-def read_histories(files: ReplayFiles, settings: Settings) -> dict[str, MarketHistory]:
+class ReplayInputs(NamedTuple):
+    """What the files hold: a market history per symbol, and the file its candles are from."""
+
+    histories: dict[str, MarketHistory]
+    paths: dict[str, Path]
+
+
+def read_inputs(files: ReplayFiles, settings: Settings) -> ReplayInputs:
     """Return the market history of each symbol, in the order the files were named.
 
     Raises:
@@ -38,7 +51,7 @@ def read_histories(files: ReplayFiles, settings: Settings) -> dict[str, MarketHi
         CandleError: a file that is refused at the door.
         MarketDataError: no candles are left between --since and --until.
     """
-    candles = _read_all(files, settings)
+    candles, paths = _read_all(files, settings)
     marks = _by_symbol(files.mark, candles, "--mark")
     rates = _by_symbol(files.funding, candles, "--funding")
     histories = {}
@@ -46,20 +59,23 @@ def read_histories(files: ReplayFiles, settings: Settings) -> dict[str, MarketHi
         mark = read_mark_candles(marks[symbol], symbol, series.timeframe) if symbol in marks else None
         funding = read_funding(rates[symbol]) if symbol in rates else None
         histories[symbol] = market_history(series, mark, funding)
-    return histories
+    return ReplayInputs(histories, paths)
 
 
-def _read_all(files: ReplayFiles, settings: Settings) -> dict[str, Candles]:
+def _read_all(files: ReplayFiles, settings: Settings) -> tuple[dict[str, Candles], dict[str, Path]]:
     candles: dict[str, Candles] = {}
+    paths: dict[str, Path] = {}
+    read = read_stored_candles if files.cache else read_candles
     for path, symbol in _candle_files(files, settings):
-        series = _between(read_candles(path, symbol, settings.TIMEFRAME), files, path)
+        series = _between(read(path, symbol, settings.TIMEFRAME), files, path)
         if series.symbol in candles:
             raise UsageError(f"{series.symbol} is named twice; give each symbol one candle file.")
         candles[series.symbol] = series
+        paths[series.symbol] = path
     frames = {series.timeframe for series in candles.values()}
     if len(frames) > 1:
         raise UsageError(f"The candle files are of different timeframes ({', '.join(sorted(frames))}); use one.")
-    return candles
+    return candles, paths
 
 
 def _between(candles: Candles, files: ReplayFiles, path: Path) -> Candles:
