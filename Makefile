@@ -30,6 +30,7 @@ tests: $(VENV)/.dev-installed
 
 bench: $(VENV)/.dev-installed  ## ratios against plain Backtrader, with a margin
 	$(BIN)/python benchmarks/replay_speed.py --guard
+	$(BIN)/python benchmarks/process_speed.py --guard
 
 equality: $(VENV)/.dev-installed  ## the engines against each other and the oracle, 10,000 random replays
 	SMM_BT_EXAMPLES=10000 $(BIN)/python -m pytest -n 2 -q tests/test_app_engines.py
