@@ -36,8 +36,11 @@ def compute_smm(df):
         df[name] = rng.random(len(df)) < 1 / 400
 """
 
-#: Largest acceptable ratio to the import, and peak memory in MiB of a warm run.
+#: Largest wanted ratio to the import, and peak memory in MiB of a warm run.
 CEILINGS = {"warm": 1.8, "cold": 3.0, "MiB": 350.0}
+
+#: The guard fails only this far beyond them: machines that run it are noisy.
+MARGIN = 1.35
 
 
 def measured(command: list[str], folder: Path) -> tuple[float, float]:
@@ -124,7 +127,7 @@ def main() -> int:
         (folder / "cheap.py").write_text(CHEAP)
         found = processes(folder, 3 if given.guard else 5)
     reference(candles.frame(), 5)
-    high = [name for name, ceiling in CEILINGS.items() if found[name] > ceiling]
+    high = [name for name, ceiling in CEILINGS.items() if found[name] > ceiling * MARGIN]
     if high and given.guard:
         print("above the ceiling: " + ", ".join(f"{name} {found[name]:.2f}" for name in high))
         return 1
