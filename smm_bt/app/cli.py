@@ -8,7 +8,7 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.exceptions import TyperException
@@ -107,7 +107,7 @@ def _settings_given(pairs: list[str] | None) -> dict[str, Any]:
 def _moment(text: str | None, option: str) -> int | None:
     if text is None:
         return None
-    if text.isdigit() and len(text) > 8:
+    if text.isdigit() and len(text) == 13:  # milliseconds; ten digits would be seconds, eight are a date
         return int(text)
     try:
         moment = datetime.fromisoformat(text)
@@ -125,12 +125,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         outcome = app(args=given, prog_name="smm-bt", standalone_mode=False)
     except TyperException as wrong:
-        wrong.show()
+        cast("Any", wrong).show()
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        return _say(Interrupted("Interrupted: the run was stopped and nothing half-written is left."), debug)
+        outcome = Interrupted.exit_code
     except Exception as error:  # the loop edge: every error leaves as a sentence and an exit code
         return _say(error, debug)
+    if outcome == Interrupted.exit_code:  # typer, too, turns Ctrl-C into this code, without a word
+        return _say(Interrupted("Interrupted: the run was stopped and nothing half-written is left."), debug)
     return outcome if isinstance(outcome, int) else 0
 
 
