@@ -156,8 +156,6 @@ class FillTracker:
                     self.record_ledger()
 
     def _book_fill(self, fill: VenueFill) -> None:
-        if fill.trade_id < self._next_id[fill.symbol]:
-            return
         owner = self._owner(fill)
         before = self._ledger.positions.get(fill.symbol)
         booked = self._ledger.book(fill, owner.order_id, owner.reason)
