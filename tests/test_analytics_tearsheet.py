@@ -158,3 +158,8 @@ def test_nothing_is_printed_while_drawing_even_on_a_machine_without_the_fonts(tm
     arguments = [sys.executable, "-c", SILENT, str(Path(__file__).parent), str(tmp_path)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_a_fall_that_begins_on_the_first_day_and_never_recovers_has_its_drawdown(tmp_path):
+    page = tearsheet(tmp_path, [980.0, 900.0, 920.0, 800.0])
+    assert metric(page, "Max Drawdown") == "-20.0%"

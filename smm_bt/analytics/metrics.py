@@ -124,8 +124,8 @@ def daily_returns(open_ms: npt.ArrayLike, equity: npt.ArrayLike, initial_balance
     """Return the equity's simple return per UTC day, the first day measured from ``initial_balance``.
 
     A candle belongs to the day it opens in; a day's equity is that of its last candle. A day without a candle changed
-    nothing and returns 0.0: the year these returns are scaled to has 365 days. After a day that ends at or below zero there is nothing left to earn on: 0.0 from there on.
-    Empty input gives empty arrays.
+    nothing and returns 0.0: the year these returns are scaled to has 365 days. After a day that ends at or below zero
+    there is nothing left to earn on: 0.0 from there on. Empty input gives empty arrays.
     """
     times = np.asarray(open_ms, dtype=np.int64)
     curve = np.asarray(equity, dtype=np.float64)

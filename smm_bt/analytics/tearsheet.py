@@ -63,11 +63,12 @@ def _quantstats_page(daily: metrics.DailyReturns, report: Mapping[str, Any]) -> 
         import pandas as pd
         import quantstats.reports
 
-        days = pd.DatetimeIndex(daily.day_ms.astype("datetime64[ms]").astype("datetime64[ns]"), name="day")
+        drawn = _with_the_day_before(daily)
+        days = pd.DatetimeIndex(drawn.day_ms.astype("datetime64[ms]").astype("datetime64[ns]"), name="day")
         template, page = Path(folder, "template.html"), Path(folder, "page.html")
         template.write_text(quantstats_template(report, daily.returns.size), encoding="utf-8")
         quantstats.reports.html(  # type: ignore[no-untyped-call]
-            pd.Series(daily.returns, index=days, name="SMM-BT"),
+            pd.Series(drawn.returns, index=days, name="SMM-BT"),
             benchmark=None,
             title=page_title(report),
             strategy_title="SMM-BT",
@@ -76,6 +77,18 @@ def _quantstats_page(daily: metrics.DailyReturns, report: Mapping[str, Any]) -> 
             output=str(page),
         )
         return _say_undefined(page.read_text(encoding="utf-8"), daily.returns.size)
+
+
+def _with_the_day_before(daily: metrics.DailyReturns) -> metrics.DailyReturns:
+    """Add the day before the first, without a return, when the account is below its start on every day.
+
+    QuantStats finds a drawdown by the day it begins on, and finds none that begins before its first day.
+    """
+    if not np.all(np.cumprod(1.0 + daily.returns) < 1.0):
+        return daily
+    return metrics.DailyReturns(
+        np.concatenate(([daily.day_ms[0] - metrics.DAY_MS], daily.day_ms)), np.concatenate(([0.0], daily.returns))
+    )
 
 
 def _say_undefined(page: str, days: int) -> str:
