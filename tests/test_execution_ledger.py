@@ -180,7 +180,7 @@ def test_rule_7_the_wallet_is_never_below_zero() -> None:
     (trade,) = record.trades
     assert record.wallet_usdt == 0.0
     assert trade.exit_price == 70
-    # Entry fee 40 leaves 9 960; of the loss of 12 000 and the fee of 28, 9 960 are paid: the fee in full, then the loss.
+    # Entry fee 40 leaves 9 960 for a loss of 12 000 and a fee of 28: the fee is paid in full, the loss with the rest.
     assert trade.fees_usdt == pytest.approx(40 + 28)
     assert trade.gross_pnl_usdt == pytest.approx(-(9_960 - 28))
     assert trade.pnl_usdt == pytest.approx(-10_000)
