@@ -110,7 +110,7 @@ def check_candles(
     if timeframe not in TIMEFRAMES_MS:
         raise CandleError(f"{source}: timeframe {timeframe!r} is not known; use one of {', '.join(TIMEFRAMES_MS)}.")
     open_ms = np.ascontiguousarray(columns["open_ms"], dtype=np.int64)
-    values = {name: np.ascontiguousarray(columns[name], dtype=np.float64) for name in CANDLE_COLUMNS}
+    values: dict[str, Any] = {n: np.ascontiguousarray(columns[n], dtype=np.float64) for n in CANDLE_COLUMNS}
     _check_count(open_ms, source)
     _check_times(open_ms, timeframe, source)
     _check_values(open_ms, values, source)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,13 +42,20 @@ def run_kernel(plan: ReplayPlan, ledger: FuturesLedger) -> tuple[list[DecisionRe
     return decisions, skipped
 
 
-def _answers(options: RuleOptions) -> dict[tuple[int, bool, bool, bool], Decision]:
-    """Ask decide() once for each of its 24 questions: it is pure, so its answers can be kept."""
-    sides, flag = (-1, 0, 1), (False, True)
-    return {
-        (side, buy, sell, target): decide(RowFlags(buy, sell, target), side, options)
-        for side, buy, sell, target in product(sides, flag, flag, flag)
-    }
+class _Answer(NamedTuple):
+    """What decide() answers to one row of flags, as kept in a DecisionRecord."""
+
+    flags: RowFlags
+    decision: Decision
+
+
+def _answers(options: RuleOptions) -> dict[int, list[_Answer]]:
+    """Ask decide() once for each of its 24 questions: it is pure, so its answers can be kept.
+
+    The answers of a position side stand in the order of the flags read as a binary number, buy first.
+    """
+    rows = [RowFlags(*flags) for flags in product((False, True), repeat=3)]
+    return {side: [_Answer(row, decide(row, side, options)) for row in rows] for side in (-1, 0, 1)}
 
 
 def _run_alone(track: _Track) -> None:
@@ -85,7 +92,7 @@ class _Track:
         self,
         plan: ReplayPlan,
         symbol: str,
-        answers: Mapping[tuple[int, bool, bool, bool], Decision],
+        answers: Mapping[int, Sequence[_Answer]],
         ledger: FuturesLedger,
         decisions: list[DecisionRecord],
         skipped: list[SkippedEntry],
@@ -105,13 +112,13 @@ class _Track:
         self.skipped = skipped
         self.wake = WakeRows(buy, sell, target, plan.options)
         # Reading one element of a memoryview gives a Python number, at a third of the price of numpy's.
-        self.buy, self.sell, self.target = _view(buy), _view(sell), _view(target)
+        self.flags = _view(buy * np.uint8(4) + sell * np.uint8(2) + target)
         self.opens, self.highs, self.lows = _view(candles.open), _view(candles.high), _view(candles.low)
         self.liquidation_highs = _view(history.liquidation_high)
         self.liquidation_lows = _view(history.liquidation_low)
         self.open_ms = _view(candles.open_ms)
         self.last_row = len(candles) - 1
-        self.row = -1
+        self.row = 0
         self.next_ms = 0
         self.position: Position | None = None
         self.pending = HOLD
@@ -172,7 +179,7 @@ class _Track:
         """Judge the flags from the current row on until something is to be done, and note the candle it is done in."""
         position, row = self.position, self.row
         side = position.side if position is not None else 0
-        judged = self.wake.next(side, max(row, 0))
+        judged = self.wake.next(side, row)
         while True:
             until = judged if judged <= self.last_row else self.last_row
             if position is not None and until > row:
@@ -188,12 +195,10 @@ class _Track:
             row, judged = judged, self.wake.next(side, judged + 1)
 
     def _judge(self, row: int, side: int) -> Decision:
-        buy, sell, target = self.buy[row], self.sell[row], self.target[row]
-        decision = self.answers[side, buy, sell, target]
+        answer: _Answer = self.answers[side][self.flags[row]]
+        flags, decision = answer
         if decision is not HOLD:
-            self.decisions.append(
-                _new(DecisionRecord, (self.open_ms[row], self.symbol, buy, sell, target, side, *decision))
-            )
+            self.decisions.append(_new(DecisionRecord, (self.open_ms[row], self.symbol, *flags, side, *decision)))
         return decision
 
     def _wait_for(self, row: int) -> None:

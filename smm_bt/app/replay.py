@@ -61,7 +61,7 @@ def replay(request: ReplayRequest, console: Console) -> ReplayResult:
     result = _run(request, parts, folder)
     print_summary(result.report, console=console)
     draw_pages(result, console, tearsheet=request.tearsheet, chart=request.chart)
-    console.print(f"Files: {folder}", soft_wrap=True, highlight=False)
+    console.print(f"Files: {folder.absolute()}", soft_wrap=True, highlight=False)
     return result
 
 

@@ -50,7 +50,8 @@ class Instrument:
     brackets: tuple[LeverageBracket, ...]
     float_brackets: tuple[FloatBracket, ...] = field(init=False, repr=False, compare=False)
     qty_decimals: int = field(init=False, repr=False, compare=False)
-    floored_max_qty: Decimal = field(init=False, repr=False, compare=False)
+    min_steps: int = field(init=False, repr=False, compare=False)
+    max_steps: int = field(init=False, repr=False, compare=False)
     float_step: float = field(init=False, repr=False, compare=False)
     float_min_notional: float = field(init=False, repr=False, compare=False)
     _caps: dict[int, Decimal] = field(init=False, repr=False, compare=False, default_factory=dict)
@@ -60,7 +61,8 @@ class Instrument:
         object.__setattr__(self, "float_brackets", tiers)
         exponent = self.step.normalize().as_tuple().exponent
         object.__setattr__(self, "qty_decimals", max(0, -int(exponent)))
-        object.__setattr__(self, "floored_max_qty", self.floor_qty(self.max_qty))
+        object.__setattr__(self, "min_steps", max(1, int(-(-self.min_qty // self.step))))
+        object.__setattr__(self, "max_steps", int(self.max_qty // self.step))
         object.__setattr__(self, "float_step", float(self.step))
         object.__setattr__(self, "float_min_notional", float(self.min_notional))
 

@@ -53,7 +53,11 @@ def position_size(
             return Skip(f"{market.symbol}: price {price} and free balance {free_balance} USDT cannot be sized")
         wanted = _EXACT.multiply(_EXACT.multiply(free, _exact(risk_fraction)), Decimal(leverage))
         steps = int(_EXACT.divide_int(min(wanted, cap), _EXACT.multiply(at, market.step)))
-    qty = min(_EXACT.multiply(Decimal(steps), market.step), market.floored_max_qty)
+    if steps > market.max_steps:
+        steps = market.max_steps
+    qty = _EXACT.multiply(Decimal(steps), market.step)
+    if steps >= market.min_steps and float(qty) * float(price) > market.float_min_notional * (1.0 + _ROUNDING):
+        return qty
     return _refused(qty, price, free_balance, market) or qty
 
 
@@ -83,8 +87,6 @@ def _refused(qty: Decimal, price: Decimal | float, free: Decimal | float, market
             f"{market.symbol}: quantity {qty} at {price} from {free} USDT free is below the minimum quantity "
             f"{market.min_qty}"
         )
-    if float(qty) * float(price) > market.float_min_notional * (1.0 + _ROUNDING):
-        return None
     notional = _EXACT.multiply(qty, _exact(price))
     if notional >= market.min_notional:
         return None
