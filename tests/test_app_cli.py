@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import sqlite3
@@ -382,14 +381,18 @@ def test_whenever_the_interrupt_comes_the_run_folder_is_whole_or_absent(after: f
 def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(limit: int, tmp_path: Path) -> None:
     folder = furnish(tmp_path)
     before = everything_in(folder)
+    limited = (
+        "import resource, runpy, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "sys.argv[0] = 'smm-bt'\nrunpy.run_module('smm_bt', run_name='__main__')"
+    )
     done = subprocess.run(
-        [sys.executable, "-m", "smm_bt", "replay", *WITH, "--out", "deep/run", "--no-cache"],
+        [sys.executable, "-c", limited, "replay", *WITH, "--out", "deep/run", "--no-cache"],
         cwd=folder,
         env=child_environment(PYTHONDONTWRITEBYTECODE="1"),
         capture_output=True,
         text=True,
         timeout=60,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     assert done.returncode == 1, done.stderr
     assert done.stderr.startswith("smm-bt: Cannot write ")
