@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Iterator, Mapping
 from decimal import ROUND_CEILING, Decimal, localcontext
+from math import inf, nextafter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -285,3 +286,18 @@ def test_leverage_and_risk_fraction_are_20_and_a_fifth_unless_a_caller_says_othe
     assert position_size(10_000.0, 100.0, wide) == Decimal(400)
     assert position_size(10_000.0, 100.0, wide, leverage=20, risk_fraction=Decimal("0.20")) == Decimal(400)
     assert position_size(10_000.0, 100.0, wide, leverage=10, risk_fraction=0.1) == Decimal(100)
+
+
+@given(steps=st.integers(1, 10**6), price=st.decimals("0.001", "90000", places=3), nudge=st.integers(-3, 3))
+@settings(max_examples=300, deadline=None)
+def test_floats_are_sized_exactly_like_their_decimals_even_a_hair_from_a_whole_step(
+    steps: int, price: Decimal, nudge: int
+) -> None:
+    # A balance whose quotient is a whole number of steps, moved by up to three units in the last place of a float.
+    market = by_hand()
+    free = float(price) * steps * float(market.step) / 4
+    for _ in range(abs(nudge)):
+        free = nextafter(free, inf if nudge > 0 else 0.0)
+    exactly = position_size(Decimal(repr(free)), price, market)
+    in_floats = position_size(free, float(price), market)
+    assert in_floats == exactly or (isinstance(in_floats, Skip) and isinstance(exactly, Skip))
