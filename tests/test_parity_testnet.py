@@ -11,7 +11,8 @@ import pytest
 from venue_bench import run_on_venue, store_of, write_candles
 
 from feeds.candles import Candles, check_candles
-from feeds.files import FundingRates
+from feeds.files import FundingRates, read_candles
+from feeds.lines import CANDLE_COLUMNS
 from smm_bt.app.engines import run_replay
 from smm_bt.app.replay_plan import ReplayPlan
 from smm_bt.emulator.config import EmulatorConfig
@@ -41,6 +42,16 @@ def made_candles(symbol: str, seed: int, count: int, volatility: float) -> Candl
     rounded["low"] = np.minimum(rounded["low"], np.minimum(rounded["open"], rounded["close"]))
     stamps = START_MS + FRAME_MS * np.arange(count)
     return check_candles(symbol, "5m", {"open_ms": stamps, "volume": np.ones(count), **rounded})
+
+
+def recorded_candles(first: int, count: int) -> Candles:
+    """Candles of the real market, where the folder that holds them is beside the repository."""
+    path = Path(__file__).resolve().parents[2] / "shared" / "data" / "klines" / "BTCUSDT-5m_2024-10_2025-02.csv.gz"
+    if not path.is_file():
+        pytest.skip("the folder with recorded candles is not here")
+    whole = read_candles(path)
+    rows = {name: getattr(whole, name)[first : first + count] for name in (*CANDLE_COLUMNS, "open_ms")}
+    return check_candles("BTCUSDT", "5m", rows)
 
 
 def made_flags(seed: int, count: int, density: float) -> dict[str, np.ndarray]:
@@ -86,6 +97,7 @@ CASES: dict[str, dict[str, Any]] = {
     "small account": {"balance": 60.0, "seed": 7},
     "account too small for some entries": {"balance": 70.0, "seed": 8, "volatility": 0.01},
     "no fee": {"fee": 0.0, "seed": 9},
+    "recorded candles": {"recorded": 11_000, "seed": 11},
     "a stop at the venue": {"stop": 1.0, "seed": 10, "volatility": 0.006, "density": 0.08},
 }
 
@@ -97,6 +109,8 @@ def test_testnet_on_the_embedded_exchange_equals_replay(case: str, tmp_path: Pat
         symbol: made_candles(symbol, options["seed"] * 10 + number, options["count"], options["volatility"])
         for number, symbol in enumerate(options["symbols"])
     }
+    if "recorded" in options:
+        candles = {"BTCUSDT": recorded_candles(options["recorded"], options["count"])}
     columns = {
         symbol: made_flags(options["seed"] * 10 + number, options["count"], options["density"])
         for number, symbol in enumerate(candles)
@@ -116,7 +130,7 @@ def test_testnet_on_the_embedded_exchange_equals_replay(case: str, tmp_path: Pat
     config = EmulatorConfig(
         candles=tuple(write_candles(tmp_path, rows) for rows in candles.values()),
         funding=tuple(tmp_path / f"{symbol}-funding.csv" for symbol in funding),
-        start_ms=START_MS,
+        start_ms=int(min(rows.open_ms[0] for rows in candles.values())),
         balance_usdt=Decimal(repr(balance)),
         taker_rate=Decimal(repr(fee)),
         weight_limit_1m=0,

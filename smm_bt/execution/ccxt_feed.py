@@ -45,6 +45,11 @@ class CcxtFeed(bt.feed.DataBase):
         self._next_ms: int | None = None
         self._due_s = 0.0
 
+    def setenvironment(self, env: Any) -> None:
+        """Make the store known to Cerebro, which then stops it at the end."""
+        super().setenvironment(env)
+        env.addstore(self._store)
+
     def islive(self) -> bool:
         """Live feeds are neither preloaded nor run once."""
         return not self.p.historical
