@@ -48,6 +48,7 @@ def read_candles(path: Path, symbol: str | None = None, timeframe: str | None = 
         CandleFileMissing: there is no such file.
         CandleError: anything else that is wrong with it.
     """
+    _require_file(path)
     named_symbol, named_timeframe = name_parts(path)
     symbol, timeframe = symbol or named_symbol, timeframe or named_timeframe
     if symbol is None or timeframe is None:
@@ -111,15 +112,19 @@ def _read_table(path: Path) -> pa.Table:
     import pyarrow as pa
 
     try:
-        if not path.exists():
-            raise CandleFileMissing(f"{path}: there is no such file; check the path.")
-        if path.is_dir():
-            raise CandleFileMissing(f"{path}: this is a folder; name a candle file in it.")
+        _require_file(path)
         return _parse(path)
     except (OSError, EOFError, ValueError, pa.ArrowException) as problem:
         # pyarrow's own first line names the row or the format; the rest is a dump of internals.
         detail = str(problem).strip().splitlines()[0][:160] if str(problem).strip() else type(problem).__name__
         raise CandleError(f"{path.name}: cannot be read ({detail}); give a CSV, CSV.gz or Parquet file.") from problem
+
+
+def _require_file(path: Path) -> None:
+    if not path.exists():
+        raise CandleFileMissing(f"{path}: there is no such file; check the path.")
+    if path.is_dir():
+        raise CandleFileMissing(f"{path}: this is a folder; name a candle file in it.")
 
 
 def _parse(path: Path) -> pa.Table:
