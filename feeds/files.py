@@ -111,8 +111,8 @@ def _read_columns(path: Path, wanted: tuple[str, ...]) -> dict[str, NDArray[Any]
 def _read_table(path: Path) -> pa.Table:
     import pyarrow as pa
 
+    _require_file(path)
     try:
-        _require_file(path)
         return _parse(path)
     except (OSError, EOFError, ValueError, pa.ArrowException) as problem:
         # pyarrow's own first line names the row or the format; the rest is a dump of internals.
@@ -121,7 +121,11 @@ def _read_table(path: Path) -> pa.Table:
 
 
 def _require_file(path: Path) -> None:
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as problem:  # a name no file can have
+        raise CandleError(f"{path.name}: cannot be read ({problem.strerror}); check the path.") from problem
+    if not there:
         raise CandleFileMissing(f"{path}: there is no such file; check the path.")
     if path.is_dir():
         raise CandleFileMissing(f"{path}: this is a folder; name a candle file in it.")

@@ -19,9 +19,10 @@ def read_stored_candles(path: Path, symbol: str | None = None, timeframe: str | 
     Raises:
         CandleError: as read_candles.
     """
-    if not path.is_file():
-        return read_candles(path, symbol, timeframe)
-    content = file_hash(path)
+    try:
+        content = file_hash(path)
+    except OSError:
+        return read_candles(path, symbol, timeframe)  # which says what is wrong with it
     named_symbol, named_timeframe = name_parts(path)
     fingerprint = f"{content} {symbol or named_symbol} {timeframe or named_timeframe}"
     key = entry_key("candles", fingerprint)
