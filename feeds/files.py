@@ -56,13 +56,13 @@ def read_candles(path: Path, symbol: str | None = None, timeframe: str | None = 
         raise CandleError(
             f"{path.name}: the name does not tell the {missing}; name the file like BTCUSDT-5m.csv or give --{missing}."
         )
-    columns = _read_columns(path, CANDLE_COLUMNS)
+    columns = _read_columns(path, CANDLE_COLUMNS, symbol)
     return check_candles(symbol, timeframe, columns, source=path.name)
 
 
 def read_mark_candles(path: Path, symbol: str, timeframe: str) -> Candles:
     """Read mark-price candles (no volume needed) and check them like any candle file."""
-    columns = _read_columns(path, _PRICE_COLUMNS)
+    columns = _read_columns(path, _PRICE_COLUMNS, symbol)
     columns["volume"] = np.zeros(len(columns["open_ms"]))
     return check_candles(symbol, timeframe, columns, source=path.name)
 
@@ -88,7 +88,7 @@ def read_funding(path: Path) -> FundingRates:
     return FundingRates(time_ms, rate)
 
 
-def _read_columns(path: Path, wanted: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+def _read_columns(path: Path, wanted: tuple[str, ...], symbol: str | None = None) -> dict[str, NDArray[Any]]:
     table = _read_table(path)
     found = table.column_names
     lacking = [name for name in ("timestamp", *wanted) if name not in found]
@@ -102,7 +102,7 @@ def _read_columns(path: Path, wanted: tuple[str, ...]) -> dict[str, NDArray[Any]
         raise CandleError(f"{path.name}: column {', '.join(twice)} stands there more than once; keep one of them.")
     if table.num_rows == 0:  # a CSV without rows tells no types
         return dict.fromkeys(wanted, np.empty(0)) | {"open_ms": np.empty(0, dtype=np.int64)}
-    _refuse_several_symbols(path, table)
+    _refuse_other_symbols(path, table, symbol)
     columns: dict[str, NDArray[Any]] = {name: _floats(path, table, name) for name in wanted}
     columns["open_ms"] = _milliseconds(path, table)
     return columns
@@ -149,15 +149,17 @@ def _parse(path: Path) -> pa.Table:
     raise ValueError(f"the ending {path.suffix or 'nothing'} is not known")
 
 
-def _refuse_several_symbols(path: Path, table: pa.Table) -> None:
+def _refuse_other_symbols(path: Path, table: pa.Table, symbol: str | None) -> None:
     if "symbol" not in table.column_names:
         return
-    symbols = table.column("symbol").unique().to_pylist()
+    symbols = [str(value) for value in table.column("symbol").unique().to_pylist()]
     if len(symbols) > 1:
         raise CandleError(
-            f"{path.name}: holds {len(symbols)} symbols ({', '.join(map(str, symbols[:3]))}, …); "
+            f"{path.name}: holds {len(symbols)} symbols ({', '.join(symbols[:3])}, …); "
             "split it into one file per symbol."
         )
+    if symbol is not None and symbols and symbols[0] != symbol:
+        raise CandleError(f"{path.name}: its rows are of {symbols[0]}, not of {symbol}; name the right file or symbol.")
 
 
 def _floats(path: Path, table: pa.Table, name: str) -> NDArray[np.float64]:

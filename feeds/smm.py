@@ -95,6 +95,10 @@ class SmmFeed(bt.feed.DataBase):
         following = stamps.lencount
         return float(stamps.array[following]) if following < len(stamps.array) else float("inf")
 
+    def load(self) -> bool:
+        """Deliver the next bar; after a bulk preload there is none that is not there already."""
+        return not self._shared_lines and bool(super().load())
+
     def _line_columns(self) -> dict[str, NDArray[Any]]:
         candles = self.candles
         columns: dict[str, NDArray[Any]] = {name: getattr(candles, name) for name in CANDLE_COLUMNS}

@@ -27,6 +27,11 @@ class SmmStrategy(bt.Strategy):
     params = (("close_on_opposite_signal", True),)
 
     def __init__(self) -> None:
+        if any(data.resampling or data.replaying for data in self.datas):
+            raise ValueError(
+                "SmmStrategy trades the candles its signals were computed on, and a feed of it is resampled; "
+                "give compute_smm() candles of the timeframe to trade."
+            )
         self.rulings: list[tuple[Any, ...]] = []
         self._options = RuleOptions(self.p.close_on_opposite_signal)
         # A line's own length costs a tenth of its feed's.
@@ -79,9 +84,13 @@ class SmmStrategy(bt.Strategy):
     def _judge(self, data: Data, flags: RowFlags) -> Decision:
         size = self.broker.getposition(data, clone=False).size
         side = (size > 0) - (size < 0)
-        decision = decide(flags, side, self._options)
+        decision = self._permitted(data, decide(flags, side, self._options))
         if decision is not HOLD:
             self.rulings.append((data.open_ms(), data._name, *flags, side, *decision))
+        return decision
+
+    def _permitted(self, data: Data, decision: Decision) -> Decision:
+        """Return what of ``decision`` may be done on this candle; here all of it."""
         return decision
 
     def _order(self, decided: list[tuple[Data, Decision]]) -> None:

@@ -459,3 +459,12 @@ def test_funding_files_need_their_columns_and_must_exist(tmp_path: Path) -> None
     assert "column funding_rate is missing" in refusal(lambda: read_funding(path))
     with pytest.raises(CandleFileMissing):
         read_funding(tmp_path / "none.csv")
+
+
+def test_rows_of_another_symbol_than_the_name_says_are_refused(tmp_path: Path) -> None:
+    lines = ["symbol,timestamp,open,high,low,close,volume"]
+    lines += [f"ETHUSDT,{1_704_067_200_000 + 300_000 * n},100,101,99,100,1" for n in range(3)]
+    path = tmp_path / "BTCUSDT-5m.csv"
+    path.write_text("\n".join(lines) + "\n")
+    assert "its rows are of ETHUSDT, not of BTCUSDT" in refusal(lambda: read_candles(path))
+    assert len(read_candles(path, symbol="ETHUSDT")) == 3

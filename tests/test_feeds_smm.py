@@ -15,6 +15,7 @@ from made_files import FIVE_MINUTES_MS, HEADER, MINUTE_MS, NEW_YEAR_MS, Row, mad
 from feeds.bt_time import to_backtrader
 from feeds.candles import Candles, check_candles
 from feeds.smm import SmmFeed, smm_feed
+from strategy.smm_strategy import SmmStrategy
 
 FLAGS = ("buy_signal", "sell_signal", "profit_target_hit")
 HOUR_MS = 60 * MINUTE_MS
@@ -277,3 +278,18 @@ def test_feeds_that_begin_at_different_times_are_stepped_together() -> None:
     assert [second is not None for _, second in strategy.rows] == [False, False, True, True, True, True]
     stamp = strategy.data.getlinealiases().index("datetime")
     assert all(second is None or first[stamp] == second[stamp] for first, second in strategy.rows)
+
+
+@pytest.mark.parametrize("options", [{"runonce": False}, {"exactbars": -1}, {"exactbars": -2}])
+def test_a_preloaded_feed_ends_cleanly_when_cerebro_asks_it_for_one_bar_more(options: dict[str, Any]) -> None:
+    rows = made_rows(5)
+    strategy = recorded(smm_feed(candles_of(rows), flags(5)), **options)
+    assert single(strategy, "close") == [row[4] for row in rows]
+
+
+def test_a_resampled_feed_of_signals_is_refused_by_the_strategy_that_would_trade_it() -> None:
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.resampledata(smm_feed(candles_of(made_rows(24)), flags(24)), timeframe=bt.TimeFrame.Minutes, compression=60)
+    cerebro.addstrategy(SmmStrategy)
+    with pytest.raises(ValueError, match="is resampled; give compute_smm"):
+        cerebro.run()
