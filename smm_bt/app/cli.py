@@ -14,6 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from smm_bt import __version__
+from smm_bt.app import tool_commands
 from smm_bt.errors import Interrupted, SmmBtError, UsageError
 
 app = typer.Typer(
@@ -83,6 +84,9 @@ def replay(
         cache=cache,
     )
     run_replay(ReplayRequest(files, settings, out, engine, tearsheet, chart), _console())
+
+
+tool_commands.register(app)
 
 
 def _console() -> Any:
