@@ -191,6 +191,16 @@ def test_the_command_exits_3_with_one_sentence_when_the_file_looks_ahead(tmp_pat
     assert done.stderr == "smm-bt: The strategy looks ahead on BTCUSDT 5m; see above.\n"
 
 
+def test_on_a_terminal_a_bar_counts_the_recomputations(tmp_path: Path) -> None:
+    text = StringIO()
+    settings = Settings.model_validate(
+        {"DATA_DIR": tmp_path, "STRATEGY_FILE": write_strategy(tmp_path / "mine.py", SOUND)}
+    )
+    audit(AuditRequest(settings, (rising(tmp_path),), 400), Console(file=text, width=120, force_terminal=True))
+    assert "Looking for look-ahead" in text.getvalue()
+    assert "Measuring the warm-up" in text.getvalue()
+
+
 def test_the_audited_candles_are_those_of_the_file(tmp_path: Path) -> None:
     found = run(tmp_path, PEEKING_BESIDE.replace('df["close"].max()', "1.0"))
     assert len(found.result[0].candles) == len(read_candles(tmp_path / "BTCUSDT-5m.csv")) == 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -218,6 +219,15 @@ def test_the_venues_own_rules_and_brackets_can_be_replayed_with(tmp_path: Path, 
     found = load_instruments(["BTCUSDT"], tmp_path / "exchangeInfo.json", tmp_path / "leverageBracket.json")
     assert found["BTCUSDT"] == load_instruments(["BTCUSDT"])["BTCUSDT"]
     assert not any(exchange.api_secret in path.read_text(errors="replace") for path in tmp_path.iterdir())
+
+
+def test_on_a_terminal_a_bar_shows_rows_rate_and_time_left(tmp_path: Path, exchange: EmulatorThread) -> None:
+    exchange.add_fault(FaultRule("delay", path=KLINES, count=None, delay_ms=150))
+    shown = StringIO()
+    settings = Settings.model_validate({"DATA_DIR": tmp_path})
+    request = DownloadRequest(settings, ("BTCUSDT",), "1m", START_MS, venue=exchange.url)
+    download(request, Console(file=shown, width=120, force_terminal=True))
+    assert re.search(r"BTCUSDT-1m\.parquet.*\d+%.*[1-4],000 rows, .*\d/s.*still.*\d:\d\d", shown.getvalue())
 
 
 # ---- continuing

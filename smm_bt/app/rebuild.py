@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 _JOURNAL = "journal.sqlite"
 _RUNNING = "running"
 _REPLAY = "replay"
+#: A fill after the last candle, or with slippage, may lie this far outside.
+_BETWEEN_CANDLES = 0.01
 _ENDINGS = (".parquet", ".csv.gz", ".csv")
 
 
@@ -86,23 +90,23 @@ def rebuild(request: RebuildRequest, console: Console) -> Report:
     run = _read(folder / _JOURNAL)
     candles = _candles_of(run, request, folder)
     curve, whole = _curve(run, folder, candles, request.force)
-    info = _completed(run, curve)
-    report = build_report(run.record, curve, info)
+    report = build_report(run.record, curve, run.info)
     notes = report["notes"]
     assert isinstance(notes, list)
     notes += _more_notes(run, curve, whole=whole)
     print_summary(report, console=console)
-    _write_files(_Outcome(folder, run, info, curve, whole, candles, report), request, console)
+    _write_files(_Outcome(folder, run, curve, whole, candles, report), request, console)
     return report
 
 
 def _read(path: Path) -> _Run:
     reader = JournalReader.read(path)
     try:
-        conflicts = len(reader.events(CONFLICTING_SIGNALS))
+        points = reader.equity()
         info = reader.run_info()
-        info = replace(info, conflicting_signals=max(conflicts, info.conflicting_signals))
-        return _Run(reader.record(), info, reader.run_state(), reader.equity())
+        if info.mode != _REPLAY:
+            info = _completed(info, reader, points)
+        return _Run(reader.record(), info, reader.run_state(), points)
     finally:
         reader.close()
 
@@ -125,18 +129,28 @@ def _recomputed(run: _Run, candles: Sequence[Candles]) -> EquityCurve:
     return equity_curve(None, closes, record.ledger_entries, record.initial_balance_usdt, run.info.timeframe_ms)
 
 
-def _completed(run: _Run, curve: EquityCurve) -> RunInfo:
-    """Fill in what a run that was killed had not yet said about its candles."""
-    info = run.info
-    if info.mode == _REPLAY or not curve.open_ms.size:
+def _completed(info: RunInfo, reader: JournalReader, points: EquityCurve) -> RunInfo:
+    """Fill in what a run says about its candles when it ends: one that was killed has not."""
+    conflicts = len(reader.events(CONFLICTING_SIGNALS))
+    info = replace(info, conflicting_signals=max(conflicts, info.conflicting_signals))
+    progress = {}
+    with suppress(sqlite3.OperationalError):  # a journal from before there was such a table
+        progress = reader.progress()
+    if progress:
+        return replace(
+            info,
+            first_candle_ms=min(each.first_ms for each in progress.values()),
+            last_candle_ms=max(each.last_ms for each in progress.values()),
+            candles=sum(each.candles for each in progress.values()),
+            candles_by_symbol={symbol: each.candles for symbol, each in progress.items()},
+            gaps=sum(each.gaps for each in progress.values()),
+            missing_candles=sum(each.missing_candles for each in progress.values()),
+        )
+    if info.candles or not points.open_ms.size:
         return info
-    first, last = int(curve.open_ms[0]), int(curve.open_ms[-1])
-    return replace(
-        info,
-        first_candle_ms=first if info.first_candle_ms is None else info.first_candle_ms,
-        last_candle_ms=max(last, info.last_candle_ms or last),
-        candles=info.candles or curve.open_ms.size * len(info.symbols),
-    )
+    first, last = int(points.open_ms[0]), int(points.open_ms[-1])
+    candles = points.open_ms.size * len(info.symbols)
+    return replace(info, first_candle_ms=first, last_candle_ms=last, candles=candles)
 
 
 def _more_notes(run: _Run, curve: EquityCurve, *, whole: bool) -> list[str]:
@@ -165,7 +179,7 @@ def _candles_of(run: _Run, request: RebuildRequest, folder: Path) -> list[Candle
         if set(by_symbol) != set(run.info.symbols) or not _are_the_runs(run, list(by_symbol.values())):
             raise UsageError(
                 f"The files named with --candles are not the candles of this run ({', '.join(run.info.symbols)} "
-                f"{run.info.timeframe}): what the account was worth on them differs from the journal."
+                f"{run.info.timeframe}): the account's worth or its fills do not fit them."
             )
         return [by_symbol[symbol] for symbol in run.info.symbols]
     found = []
@@ -205,9 +219,13 @@ def _cut(candles: Candles, info: RunInfo) -> Candles:
 
 
 def _are_the_runs(run: _Run, candles: Sequence[Candles]) -> bool:
-    """Say whether the account, valued on these candles, is worth what the journal says wherever it says so."""
+    """Say whether the journal could have come about on these candles.
+
+    A replay's account, valued on them, must be worth what the journal says wherever it says so; a live run's fills
+    must lie in their candles, for there prices between two candles count.
+    """
     if run.info.mode != _REPLAY:
-        return True
+        return bool(run.record.fills) and all(_holds_fills(run, series) for series in candles)
     try:
         curve = _recomputed(run, candles)
     except (ValueError, IndexError):
@@ -218,6 +236,14 @@ def _are_the_runs(run: _Run, candles: Sequence[Candles]) -> bool:
     return bool(np.allclose(curve.equity[rows], run.points.equity, rtol=1e-9, atol=1e-6))
 
 
+def _holds_fills(run: _Run, candles: Candles) -> bool:
+    fills = [fill for fill in run.record.fills if fill.symbol == candles.symbol]
+    times, prices = np.array([fill.time_ms for fill in fills]), np.array([fill.price for fill in fills])
+    rows = np.clip(np.searchsorted(candles.open_ms, times, side="right") - 1, 0, len(candles) - 1)
+    low, high = candles.low[rows] * (1 - _BETWEEN_CANDLES), candles.high[rows] * (1 + _BETWEEN_CANDLES)
+    return bool(((prices >= low) & (prices <= high)).all())
+
+
 # ---- the files
 
 
@@ -225,7 +251,6 @@ def _are_the_runs(run: _Run, candles: Sequence[Candles]) -> bool:
 class _Outcome:
     folder: Path
     run: _Run
-    info: RunInfo
     curve: EquityCurve
     whole: bool
     candles: Sequence[Candles]
@@ -264,7 +289,7 @@ def _writers(outcome: _Outcome) -> Mapping[str, Callable[[Path], None]]:
 
         write_chart(path, outcome.candles, outcome.run.record, outcome.curve, outcome.report)
 
-    record, run_id = outcome.run.record, outcome.info.run_id
+    record, run_id = outcome.run.record, outcome.run.info.run_id
     writers: dict[str, Callable[[Path], None]] = {"trades.csv": lambda at: write_trades_csv(at, record.trades, run_id)}
     if outcome.whole:
         writers["equity.parquet"] = lambda at: write_equity_parquet(at, outcome.curve)
