@@ -184,6 +184,16 @@ class Journal(JournalReader):
         with self.together():
             self._do(rows.INSERT_EQUITY, (time_ms, equity_usdt, wallet_usdt))
 
+    def record_progress(self, progress: rows.Progress) -> None:
+        """Replace how far the run has come with one symbol; put it together with what happened on the candle."""
+        with self.together():
+            self._do(rows.INSERT_PROGRESS, progress)
+
+    def record_heartbeat(self, process: int, time_ms: int, line: str) -> None:
+        """Say that the process is alive, and what its status line shows."""
+        with self.together():
+            self._do("INSERT OR REPLACE INTO heartbeat VALUES (1, ?, ?, ?)", (process, time_ms, line))
+
     def record_event(self, time_ms: int, kind: str, message: str, symbol: str = "", data: object = None) -> None:
         """Record anything else worth knowing; ``data`` must fit into JSON."""
         with self.together():

@@ -126,6 +126,25 @@ class JournalReader:
         """Return the decisions that were never executed."""
         return [rows.pending_from(row) for row in self.events(rows.PENDING_SIGNAL)]
 
+    def progress(self) -> dict[str, rows.Progress]:
+        """Return how far a live run has come, by symbol."""
+        columns = ",".join(rows.Progress._fields)
+        found = self._all(f"SELECT {columns} FROM progress ORDER BY rowid")
+        return {row["symbol"]: rows.Progress(*row) for row in found}
+
+    def heartbeat(self) -> tuple[int, int, str] | None:
+        """Return process, time (UTC ms) and status line of the last sign of life, None without any."""
+        row = self._one("SELECT process, time_ms, line FROM heartbeat")
+        return None if row is None else (row["process"], row["time_ms"], row["line"])
+
+    def answered_controls(self) -> list[sqlite3.Row]:
+        """Return the requests that were answered, in the order they were made."""
+        return self._all("SELECT * FROM controls WHERE answered_ms IS NOT NULL ORDER BY id")
+
+    def fill_ids(self) -> list[str]:
+        """Return the ids of the executions, in the order of fills()."""
+        return [row["fill_id"] for row in self._all("SELECT fill_id FROM fills ORDER BY id")]
+
     def waiting_controls(self) -> list[sqlite3.Row]:
         """Return the requests nobody has answered yet, oldest first."""
         return self._all("SELECT * FROM controls WHERE answered_ms IS NULL ORDER BY id")

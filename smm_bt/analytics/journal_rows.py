@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from typing import NamedTuple
 
 from smm_bt.analytics.journal_schema import insert
 from smm_bt.analytics.run_info import RunInfo
@@ -19,6 +20,24 @@ from smm_bt.model import (
 )
 
 Row = tuple[object, ...]
+
+
+class Progress(NamedTuple):
+    """How far a live run has come with one symbol.
+
+    ``first_ms`` and ``last_ms`` are open times of the first and the newest candle it has dealt with, ``candles`` how
+    many; ``gaps`` counts holes and ``missing_candles`` what is absent in them; ``venue_ms`` was the venue's time.
+    """
+
+    symbol: str
+    first_ms: int
+    last_ms: int
+    candles: int
+    gaps: int
+    missing_candles: int
+    venue_ms: int
+
+
 EventRow = tuple[int, str, str, str, str]
 
 ENTRY_SKIPPED = "entry_skipped"
@@ -53,6 +72,7 @@ INSERT_LEDGER = insert("ledger", LedgerEntry._fields)
 INSERT_TRADE = insert("trades", TRADE_COLUMNS, repeated="IGNORE")
 INSERT_POSITION = insert("open_positions", OpenPosition._fields)
 INSERT_EQUITY = insert("equity", ("time_ms", "equity_usdt", "wallet_usdt"), repeated="REPLACE")
+INSERT_PROGRESS = insert("progress", Progress._fields, repeated="REPLACE")
 INSERT_EVENT = insert("events", ("time_ms", "kind", "symbol", "message", "data"))
 
 

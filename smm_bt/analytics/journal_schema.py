@@ -69,6 +69,14 @@ CREATE TABLE controls (
     id INTEGER PRIMARY KEY, request TEXT NOT NULL, symbol TEXT NOT NULL, requested_ms INTEGER NOT NULL,
     answered_ms INTEGER, answer TEXT
 ) STRICT;
+CREATE TABLE progress (
+    symbol TEXT PRIMARY KEY, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, candles INTEGER NOT NULL,
+    gaps INTEGER NOT NULL, missing_candles INTEGER NOT NULL, venue_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE heartbeat (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1), process INTEGER NOT NULL, time_ms INTEGER NOT NULL,
+    line TEXT NOT NULL
+) STRICT;
 """
 
 

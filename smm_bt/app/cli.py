@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from smm_bt import __version__
-from smm_bt.app import tool_commands
+from smm_bt.app import live_commands, tool_commands
 from smm_bt.errors import Interrupted, SmmBtError, UsageError
 
 app = typer.Typer(
@@ -87,6 +87,7 @@ def replay(
 
 
 tool_commands.register(app)
+live_commands.register(app)
 
 
 def _console() -> Any:

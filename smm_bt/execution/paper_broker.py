@@ -8,14 +8,15 @@ from typing import Any
 
 import backtrader as bt
 
-from smm_bt.execution import order_prices as prices
 from smm_bt.execution.bars import Bar, current_bar
 from smm_bt.execution.commission import FuturesCommission
 from smm_bt.execution.intrabar import fill_stop, liquidation_touched, next_event, settle_funding, stop_touched
 from smm_bt.execution.ledger import FillResult, FuturesLedger
+from smm_bt.execution.live_market import LiveMarket
 from smm_bt.execution.market_history import MarketHistory
 from smm_bt.execution.order_filler import OrderFiller
 from smm_bt.execution.order_groups import OrderGroups
+from smm_bt.execution.order_triggers import closes_first, price_at_open, price_inside
 from smm_bt.model import CloseReason, SkippedEntry
 
 Order = Any  # backtrader.Order; backtrader ships no types
@@ -41,13 +42,21 @@ class PaperBroker(bt.BrokerBase):
     Order keywords beyond Backtrader's own: ``reduce_only=True`` never opens, ``sized_at_fill=True`` is sized by
     ``position_size()`` at its fill, ``reason`` becomes the trade's close reason (``manual`` otherwise), ``order_id``
     names the order in the trade log.
+
+    With ``market``, a running one, market orders are filled at its price of the moment instead of the next open.
     """
 
-    def __init__(self, ledger: FuturesLedger, histories: Mapping[str, MarketHistory] | None = None) -> None:
+    def __init__(
+        self,
+        ledger: FuturesLedger,
+        histories: Mapping[str, MarketHistory] | None = None,
+        market: LiveMarket | None = None,
+    ) -> None:
         """Trade on ``ledger``; ``histories`` give mark prices and funding for feeds of that name."""
         super().__init__()
         self.ledger = ledger
         self.histories = histories or {}
+        self.market = market
         self.startingcash = self.startingvalue = self.cash = ledger.initial_balance_usdt
         self._filler = OrderFiller(ledger)
         self._groups = OrderGroups()
@@ -191,6 +200,8 @@ class PaperBroker(bt.BrokerBase):
         """Let the candles that are new in this step act on pending orders and positions."""
         if not self._pending and self._undisturbed():
             return
+        if self.market is not None:
+            self._fill_now(self.market)
         bars = self._new_bars()
         if not bars:
             return
@@ -205,6 +216,26 @@ class PaperBroker(bt.BrokerBase):
             self._check_stop_losses(bars)
             self._fill_inside(bars, bt.Order.Stop)
             self._check_liquidations(bars)
+        self._watch_positions()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether market orders wait for a running market's price: nothing may move on before they are filled."""
+        return self.market is not None and any(o.exectype == bt.Order.Market for o in self._pending)
+
+    def _fill_now(self, market: LiveMarket) -> None:
+        orders = [order for order in self._pending if order.exectype == bt.Order.Market]
+        for order in sorted(orders, key=closes_first):
+            price = market.price(order.data._name, 1 if order.isbuy() else -1)
+            if price is None:
+                break
+            self._execute(order, price, market.now_ms())
+        self._watch_positions()
+
+    def look(self, bars: Mapping[str, Bar]) -> None:
+        """Between candles: let the mark prices of this moment act on stops and liquidations."""
+        self._check_stop_losses(bars)
+        self._check_liquidations(bars)
         self._watch_positions()
 
     def next_row(self, data: Data) -> int:
@@ -246,7 +277,7 @@ class PaperBroker(bt.BrokerBase):
         for symbol, data in sorted(datas.items(), key=lambda item: item[1]._id):
             if len(data) > self._seen.get(symbol, 0):
                 self._seen[symbol] = len(data)
-                bars[symbol] = current_bar(data, self.histories.get(symbol))
+                bars[symbol] = self.market.bar(data) if self.market else current_bar(data, self.histories.get(symbol))
         return bars
 
     def _expire(self, bars: Mapping[str, Bar]) -> None:
@@ -256,7 +287,7 @@ class PaperBroker(bt.BrokerBase):
     def _fill_at_open(self, bars: Mapping[str, Bar]) -> None:
         for order in self._working(bars):
             candle = bars[order.data._name]
-            price = _price_at_open(order, candle.open)
+            price = price_at_open(order, candle.open)
             if price is not None:
                 self._execute(order, price, candle.open_ms)
 
@@ -270,7 +301,7 @@ class PaperBroker(bt.BrokerBase):
         orders = [order for order in self._working(bars) if order.exectype in kinds]
         for order in [o for o in orders if o.active() or o.exectype != bt.Order.Limit]:
             candle = bars[order.data._name]
-            price = _price_inside(order, candle.high, candle.low)
+            price = price_inside(order, candle.high, candle.low)
             if price is not None:
                 self._execute(order, price, candle.last_ms)
                 filled = True
@@ -279,7 +310,7 @@ class PaperBroker(bt.BrokerBase):
     def _working(self, bars: Mapping[str, Bar]) -> list[Order]:
         """Pending orders of the new bars: reduce-only first, then by feed, then by age."""
         orders = [order for order in self._pending if order.data._name in bars]
-        return sorted(orders, key=lambda o: (not o.info.get("reduce_only"), o.data._id, o.ref))
+        return sorted(orders, key=closes_first)
 
     def _settle_funding(self, bars: Mapping[str, Bar]) -> None:
         for symbol, candle in bars.items():
@@ -340,32 +371,3 @@ class PaperBroker(bt.BrokerBase):
             self._groups.activate_children(order)
         for other in self._groups.ended_with(order):
             self._end(other, other.cancel, f"order {order.ref} of its group ended")
-
-
-def _price_at_open(order: Order, candle_open: float) -> float | None:
-    """Return the price at which the order is filled by the open of its first or a later candle."""
-    side = 1 if order.isbuy() else -1
-    if order.exectype == bt.Order.Market:
-        return candle_open
-    if order.exectype == bt.Order.Limit or order.triggered:
-        limit = order.created.pricelimit if order.triggered else order.created.price
-        return prices.limit_at_open(side, limit, candle_open)
-    price = prices.stop_at_open(side, order.created.price, candle_open)
-    if order.exectype == bt.Order.StopLimit:
-        order.triggered = price is not None
-        return prices.limit_at_open(side, order.created.pricelimit, candle_open) if order.triggered else None
-    return price
-
-
-def _price_inside(order: Order, high: float, low: float) -> float | None:
-    """Return the price at which the order is filled inside the candle; a stop-limit is only triggered there."""
-    side = 1 if order.isbuy() else -1
-    if order.exectype == bt.Order.Limit:
-        return prices.limit_inside(side, order.created.price, high, low)
-    if order.triggered:
-        return prices.limit_inside(side, order.created.pricelimit, high, low)
-    price = prices.stop_inside(side, order.created.price, high, low)
-    if order.exectype == bt.Order.StopLimit:
-        order.triggered = price is not None
-        return None
-    return price

@@ -1,0 +1,102 @@
+"""The composition root of live runs: settings and a market in, the wired account out; only here the mode decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from smm_bt.analytics.journal import Journal
+from smm_bt.app.build import build_costs
+from smm_bt.app.live_account import LiveAccount, LiveWiring, paper_account, venue_account, venue_wallet
+from smm_bt.app.live_market_source import (
+    BINANCE,
+    MarketChoice,
+    MarketShape,
+    MarketSource,
+    embedded_options,
+    start_embedded,
+)
+from smm_bt.app.settings import Settings
+from smm_bt.app.venue_reach import ask_clock
+from smm_bt.errors import SettingsError
+from smm_bt.execution.ccxt_client import ApiKeys
+from smm_bt.execution.endpoints import PracticeVenue, practice_venue
+from smm_bt.execution.host_clock import HostClock
+from smm_bt.execution.market_rules import load_instruments
+from smm_bt.model import TradingMode
+
+
+def build_live_account(
+    journal: Journal, settings: Settings, source: MarketSource, wiring: LiveWiring, *, resumed: bool
+) -> LiveAccount:
+    """Return the account a live run trades on: virtual money for PAPER, the practice venue's for TESTNET.
+
+    Raises:
+        SettingsError: the practice venue's keys are not set.
+        VenueError: the venue's account cannot be brought into the state the rules know.
+    """
+    costs = build_costs(settings)
+    if settings.TRADING_MODE is TradingMode.PAPER:
+        instruments = load_instruments(wiring.symbols, wiring.exchange_info, wiring.brackets)
+        return paper_account(journal, instruments, costs, wiring.reader, wiring.clock, wiring.length_ms)
+    return venue_account(
+        journal,
+        wiring.symbols,
+        trading_venue(settings, source),
+        venue_keys(settings, source),
+        costs,
+        unlimited=source.embedded is not None and source.speed > 1,
+        resumed=resumed,
+        lock_folder=settings.RUNS_DIR,
+    )
+
+
+def trading_venue(settings: Settings, source: MarketSource) -> PracticeVenue:
+    """Return where TESTNET orders go: the embedded exchange if the market is one, else the demo venue."""
+    return practice_venue(settings.TRADING_MODE, source.embedded.url if source.embedded is not None else None)
+
+
+def venue_keys(settings: Settings, source: MarketSource) -> ApiKeys:
+    """Return the practice account's keys: those made for the run, or those of the settings."""
+    if source.embedded is not None and source.embedded.api_key:
+        return ApiKeys(source.embedded.api_key, source.embedded.api_secret)
+    key, secret = settings.BINANCE_TESTNET_API_KEY, settings.BINANCE_TESTNET_API_SECRET
+    if key is None or secret is None:
+        raise SettingsError(
+            "TESTNET needs BINANCE_TESTNET_API_KEY and BINANCE_TESTNET_API_SECRET (make them on the demo venue, put "
+            "them into .env), or --market embedded, which makes its own."
+        )
+    return ApiKeys(key.get_secret_value(), secret.get_secret_value())
+
+
+def first_balance(settings: Settings, source: MarketSource) -> float:
+    """Return the wallet a new run starts with: the setting for PAPER, what the practice account holds for TESTNET."""
+    if settings.TRADING_MODE is TradingMode.PAPER:
+        return settings.INITIAL_BALANCE_USDT
+    return venue_wallet(trading_venue(settings, source), venue_keys(settings, source))
+
+
+def open_market(
+    choice: MarketChoice,
+    shape: MarketShape,
+    settings: Settings,
+    host: HostClock,
+    state: Path | None,
+    resume_ms: int | None,
+) -> MarketSource:
+    """Return the market of a live run, reachable.
+
+    Raises:
+        VenueError: Binance cannot be reached; the sentence names ``--market embedded``.
+        RunFailed: the embedded exchange cannot serve what was asked for.
+    """
+    testnet = settings.TRADING_MODE is TradingMode.TESTNET
+    if choice.name == BINANCE:
+        practice = practice_venue(settings.TRADING_MODE) if testnet else None
+        ask_clock(practice)
+        return MarketSource("Binance demo venue" if testnet else "Binance public data", practice, 1.0, host)
+    account: dict[str, object] = {"balance_usdt": repr(settings.INITIAL_BALANCE_USDT)}
+    account |= {"taker_rate": repr(settings.TAKER_FEE_RATE), "state": str(state.absolute()) if testnet and state else None}
+    options = embedded_options(choice, shape, account, settings.WARMUP_CANDLES, resume_ms)
+    embedded = start_embedded(choice, options)
+    kind = "candle files" if choice.candles or choice.address else "made market, not real"
+    return MarketSource(f"embedded exchange ({kind})", embedded.venue, choice.speed, host, embedded)

@@ -1,0 +1,203 @@
+"""Candles from the venue into queues, each with the strategy's columns: in order, nothing twice, symbols together."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from feeds.candles import iso_utc
+from feeds.live import LiveRow, Standing
+from feeds.live_window import CandleWindow
+from smm_bt.execution.host_clock import HostClock
+from smm_bt.execution.live_candles import Inside, LiveCandles, NewCandles
+from smm_bt.execution.venue_rows import Kline
+
+Tell = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """How long symbols wait for one another.
+
+    Args:
+        wait_s: how long a candle that should be there is asked for before the others go on without it.
+        settle_s: how long a candle is waited for to be followed by the next one, which proves it final.
+        tries: instead of seconds, where the venue's clock stands while we ask.
+        again_s: how often a candle that did not come is asked for after that.
+    """
+
+    wait_s: float = 10.0
+    settle_s: float = 1.0
+    tries: int = 0
+    again_s: float = 5.0
+
+
+@dataclass
+class SymbolCount:
+    """What has been taken in of one symbol since the run began."""
+
+    gaps: int = 0
+    missing: int = 0
+
+
+class CandleIntake:
+    """Reads what is due and queues it.
+
+    Args:
+        source: the venue.
+        windows: where each symbol's candles go to be judged, in the order of SYMBOLS.
+        host: the machine's clocks.
+        barrier: how long symbols wait for one another.
+        fresh_ms: how old, in the venue's time, a just closed candle may be to open a position on.
+        tell: takes events.
+    """
+
+    def __init__(
+        self,
+        source: LiveCandles,
+        windows: Mapping[str, CandleWindow],
+        host: HostClock,
+        barrier: Barrier,
+        fresh_ms: float,
+        tell: Tell,
+    ) -> None:
+        self.source, self._windows, self._host, self._barrier = source, windows, host, barrier
+        self._length_ms = source.length_ms
+        self._fresh_ms = fresh_ms
+        self._tell = tell
+        self.queues: dict[str, deque[LiveRow]] = {symbol: deque() for symbol in windows}
+        self.counts: dict[str, SymbolCount] = {symbol: SymbolCount() for symbol in windows}
+        self._next_ms: dict[str, int] = {}
+        self._asked_since_s: float | None = None
+        self._tries = 0
+        self._not_before_s = 0.0
+        self._given_up_ms = -1
+        self._late: frozenset[str] = frozenset()
+
+    # ---- the beginning
+
+    def begin(self, now_ms: int, done_ms: Mapping[str, int], size: int, held: Collection[str]) -> None:
+        """Read the history; candles up to ``done_ms``, by default all that are closed now, are warm-up.
+
+        Args:
+            now_ms: the venue's time.
+            done_ms: open time of the last candle an earlier process of this run has dealt with.
+            size: how many candles of history are wanted.
+            held: symbols with an open position.
+        """
+        for symbol in self._windows:
+            last = done_ms.get(symbol, now_ms // self._length_ms * self._length_ms - self._length_ms)
+            first = min(last, now_ms // self._length_ms * self._length_ms) - (size - 1) * self._length_ms
+            known = self.source.history(symbol, max(first, 0), now_ms)
+            before = [kline for kline in known if kline.open_ms <= last]
+            since = [kline for kline in known if kline.open_ms > last]
+            self._next_ms[symbol] = last + self._length_ms
+            self._warm_up(symbol, before)
+            if since:
+                inside = self.source.inside({symbol: since} if symbol in held else {})
+                self._append(symbol, since, inside.get(symbol, {}), now_ms)
+
+    def _warm_up(self, symbol: str, klines: Sequence[Kline]) -> None:
+        if not klines:
+            return
+        window = self._windows[symbol]
+        window.add(klines)
+        columns = window.columns(len(klines))
+        for number, kline in enumerate(klines):
+            row = {name: column[number] for name, column in columns.items()}
+            self.queues[symbol].append(LiveRow(tuple(kline), row, Standing.WARMUP))
+
+    def extras(self) -> dict[str, list[str]]:
+        """Return the names of all columns seen in the history, by symbol."""
+        return {symbol: list(queue[-1].columns) if queue else [] for symbol, queue in self.queues.items()}
+
+    # ---- while running
+
+    def due_ms(self, now_ms: int) -> int:
+        """Return the venue's time at which there is something to ask for."""
+        coming = (now_ms // self._length_ms + 1) * self._length_ms
+        overdue = any(next_ms + self._length_ms <= now_ms for next_ms in self._next_ms.values())
+        return now_ms if overdue and not self._resting(now_ms) else coming
+
+    def _resting(self, now_ms: int) -> bool:
+        if self._barrier.tries:
+            return now_ms == self._given_up_ms
+        return self._host.seconds() < self._not_before_s
+
+    def collect(self, now_ms: int, held: Collection[str]) -> bool:
+        """Ask for what has closed by ``now_ms``; return whether anything was queued.
+
+        Raises:
+            VenueSilent, VenueFault: no candles could be read; nothing has changed.
+        """
+        since = {s: next_ms for s, next_ms in self._next_ms.items() if next_ms + self._length_ms <= now_ms}
+        if not since or self._resting(now_ms):
+            return False
+        found = self.source.newest(since, now_ms)
+        lacking = [symbol for symbol in since if not self._whole(found[symbol], now_ms)]
+        if lacking and set(lacking) != self._late and self._wait_for(lacking, found):
+            return False
+        new = {symbol: answer.closed for symbol, answer in found.items() if answer.closed}
+        inside = self.source.inside({symbol: klines for symbol, klines in new.items() if symbol in held})
+        for symbol, klines in new.items():
+            self._append(symbol, klines, inside.get(symbol, {}), now_ms)
+        self._after(lacking, new, now_ms)
+        return bool(new)
+
+    def _whole(self, answer: NewCandles, now_ms: int) -> bool:
+        newest = bool(answer.closed) and answer.closed[-1].open_ms + 2 * self._length_ms > now_ms
+        return newest and (answer.settled or bool(self._barrier.tries))
+
+    def _wait_for(self, lacking: Sequence[str], found: Mapping[str, NewCandles]) -> bool:
+        """Return whether to ask again before going on without ``lacking``."""
+        now_s = self._host.seconds()
+        if self._asked_since_s is None:
+            self._asked_since_s = now_s
+        self._tries += 1
+        if self._barrier.tries:
+            return self._tries < self._barrier.tries
+        there = all(found[symbol].closed for symbol in lacking)
+        if now_s - self._asked_since_s > (self._barrier.settle_s if there else self._barrier.wait_s):
+            return False
+        self._not_before_s = now_s + min(0.05 * 2**self._tries, 1.0)
+        return True
+
+    def _after(self, lacking: Sequence[str], new: Mapping[str, object], now_ms: int) -> None:
+        self._asked_since_s, self._tries = None, 0
+        missing = frozenset(symbol for symbol in lacking if symbol not in new)
+        self._given_up_ms = now_ms if lacking else -1
+        if missing:
+            self._not_before_s = self._host.seconds() + self._barrier.again_s
+        if missing - self._late:
+            names = ", ".join(sorted(missing))
+            message = f"no candle of {names} for {iso_utc(now_ms // self._length_ms * self._length_ms)}"
+            self._tell("candles_late" if not self._barrier.tries else "candle_absent", message)
+        self._late = missing
+
+    def _append(self, symbol: str, klines: Sequence[Kline], inside: Mapping[int, Inside], now_ms: int) -> None:
+        self._count_gaps(symbol, klines)
+        window = self._windows[symbol]
+        window.add(klines)
+        columns = window.columns(len(klines))
+        for number, kline in enumerate(klines):
+            row: dict[str, Any] = {name: column[number] for name, column in columns.items()}
+            standing = Standing.PASSED if number < len(klines) - 1 else self._standing(kline, now_ms)
+            self.queues[symbol].append(LiveRow(tuple(kline), row, standing, inside.get(kline.open_ms)))
+        self._next_ms[symbol] = klines[-1].open_ms + self._length_ms
+
+    def _standing(self, newest: Kline, now_ms: int) -> Standing:
+        age_ms = now_ms - newest.open_ms - self._length_ms
+        return Standing.FRESH if age_ms <= self._fresh_ms else Standing.STALE
+
+    def _count_gaps(self, symbol: str, klines: Sequence[Kline]) -> None:
+        expected = self._next_ms[symbol]
+        count = self.counts[symbol]
+        for kline in klines:
+            missing = (kline.open_ms - expected) // self._length_ms
+            if missing > 0:
+                count.gaps += 1
+                count.missing += missing
+                self._tell("gap", f"{missing} candles before {iso_utc(kline.open_ms)} do not exist", symbol)
+            expected = kline.open_ms + self._length_ms

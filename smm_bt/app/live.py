@@ -1,0 +1,183 @@
+"""A live run from start to end, new or resumed, PAPER or TESTNET: start-up and recovery are one path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from feeds.timeframes import timeframe_ms
+from smm_bt.analytics.journal import Journal
+from smm_bt.analytics.run_info import RunInfo
+from smm_bt.analytics.summary import print_summary
+from smm_bt.app import build_live
+from smm_bt.app.clock import now_ms
+from smm_bt.app.live_finish import LiveResult, draw_pages, finish
+from smm_bt.app.live_folder import JOURNAL, held_folder, latest_live_run, open_to_resume
+from smm_bt.app.live_market_source import MarketChoice, MarketShape, MarketSource, shape_of
+from smm_bt.app.live_session import LiveSession, SessionParts
+from smm_bt.app.live_settings import MARKET, public_market, recorded_market, recorded_settings
+from smm_bt.app.run_folder import choose_run_folder
+from smm_bt.app.run_log import RunLog
+from smm_bt.app.settings import Settings
+from smm_bt.app.stop_signal import StopSignal, WatchfulClock
+from smm_bt.errors import Interrupted, RunFailed
+from smm_bt.execution.market_rules import load_instruments
+from smm_bt.model import LEVERAGE, RISK_FRACTION
+from strategy.contract import StrategyRefused
+from strategy.loader import LocatedStrategy, locate_strategy
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class LiveRequest:
+    """What one ``smm-bt live`` asks for."""
+
+    settings: Settings
+    market: MarketChoice
+    out: Path | None = None
+    resume: bool = False
+    until_ms: int | None = None
+    max_candles: int | None = None
+    close_on_exit: bool = False
+    pages: bool = True
+
+
+def live(request: LiveRequest, console: Console) -> LiveResult:
+    """Run until the market, the limits or a person end it; then write the run folder's files and the summary.
+
+    Raises:
+        SmmBtError, CandleError, StrategyRefused: what could not be used, or what stopped the run.
+        Interrupted: the person would not wait for the step in hand; the run can be resumed.
+    """
+    stop = StopSignal()
+    with stop.listening():
+        return _resume(request, console, stop) if request.resume else _start(request, console, stop)
+
+
+def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResult:
+    settings, choice = request.settings, request.market
+    shape = shape_of(choice, settings.SYMBOLS, settings.TIMEFRAME)
+    strategy = locate_strategy(settings.STRATEGY_FILE)
+    strategy.load()
+    load_instruments(shape.symbols, choice.exchange_info, choice.brackets)
+    label = f"{settings.TRADING_MODE}-{'-'.join(shape.symbols)}"[:40].rstrip("-")
+    folder = choose_run_folder(settings.RUNS_DIR, request.out, label)
+    with ExitStack() as stack:
+        host = WatchfulClock(stop)
+        state = folder / "exchange.sqlite"
+        stack.enter_context(held_folder(folder))
+        stack.enter_context(_removed_unless_begun(folder))
+        source = build_live.open_market(choice, shape, settings, host, state, None)
+        stack.callback(source.close)
+        info = _describe(request, shape, strategy, source, folder.name)
+        balance = build_live.first_balance(settings, source)
+        journal = stack.enter_context(Journal.create(folder / JOURNAL, info, balance))
+        parts = SessionParts(request, settings, choice, shape, strategy, source, journal, folder, host, stop, False)
+        return _run(parts, console)
+
+
+@contextmanager
+def _removed_unless_begun(folder: Path) -> Iterator[None]:
+    """Leave nothing behind when a run cannot begin."""
+    try:
+        yield
+    finally:
+        if not (folder / JOURNAL).exists():
+            for name in (".held", "exchange.sqlite", "exchange.sqlite-wal", "exchange.sqlite-shm"):
+                (folder / name).unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _resume(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResult:
+    folder = request.out or latest_live_run(request.settings.RUNS_DIR)
+    with ExitStack() as stack:
+        journal = stack.enter_context(open_to_resume(folder))
+        stack.enter_context(held_folder(folder))
+        choice = recorded_market(journal, request.market)
+        settings = recorded_settings(journal, request.settings)
+        info = journal.run_info()
+        shape = shape_of(choice, info.symbols, info.timeframe)
+        strategy = locate_strategy(settings.STRATEGY_FILE)
+        if strategy.sha256 != info.strategy_sha256:
+            raise StrategyRefused(
+                f"Strategy file {strategy.path} must be the one the run was started with, and it has changed since; "
+                "put the old one back, or start a new run."
+            )
+        host = WatchfulClock(stop)
+        stood_ms = max((each.venue_ms for each in journal.progress().values()), default=None)
+        source = build_live.open_market(choice, shape, settings, host, folder / "exchange.sqlite", stood_ms)
+        stack.callback(source.close)
+        journal.update_run(info, "running")
+        parts = SessionParts(request, settings, choice, shape, strategy, source, journal, folder, host, stop, True)
+        return _run(parts, console)
+
+
+def _describe(
+    request: LiveRequest, shape: MarketShape, strategy: LocatedStrategy, source: MarketSource, run_id: str
+) -> RunInfo:
+    settings = request.settings
+    public = settings.public() | {"SYMBOLS": list(shape.symbols), "TIMEFRAME": shape.timeframe}
+    return RunInfo(
+        run_id=run_id,
+        mode=str(settings.TRADING_MODE),
+        market_source=source.name,
+        symbols=shape.symbols,
+        timeframe=shape.timeframe,
+        timeframe_ms=timeframe_ms(shape.timeframe),
+        first_candle_ms=None,
+        last_candle_ms=None,
+        candles=0,
+        strategy_file=str(strategy.path),
+        strategy_sha256=strategy.sha256,
+        strategy_is_reference=strategy.is_reference,
+        engine="live",
+        engine_reason="closed candles as they come, through Cerebro's live loop",
+        funding_modelled=True,
+        settings=public | {MARKET: public_market(request.market)},
+        leverage=LEVERAGE,
+        risk_fraction=float(RISK_FRACTION),
+        stop_loss_percent=settings.STOP_LOSS_PERCENT,
+        started_ms=now_ms(),
+    )
+
+
+def _run(parts: SessionParts, console: Console) -> LiveResult:
+    """Run the session; whatever happens, what the journal holds becomes files."""
+    with RunLog(parts.folder / "run.log") as log:
+        session = LiveSession(parts, log, console)
+        try:
+            session.run()
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"Stopped at once; the journal has everything up to the last step. Go on with: {_how(parts)}"
+            ) from None
+        finally:
+            session.write_down()
+            session.source.close()
+        result = finish(parts.journal, parts.folder, session.why_ended, has_profit_target=session.has_profit_target())
+        log.write("ended", why=session.why_ended, trades=len(result.record.trades))
+        _show(parts, session, result, console)
+    failure = session.failure()
+    if failure is not None:
+        raise RunFailed(f"{failure} The run is kept; go on with: {_how(parts)}") from failure
+    return result
+
+
+def _show(parts: SessionParts, session: LiveSession, result: LiveResult, console: Console) -> None:
+    console.print(f"Ended: {session.why_ended or 'stopped'}.", soft_wrap=True, highlight=False, markup=False)
+    print_summary(result.report, console=console)
+    if parts.request.pages and result.info.candles > 1:
+        draw_pages(result, parts.journal, session.source, console)
+    if result.record.open_positions:
+        console.print(f"The position is kept. Go on with: {_how(parts)}", soft_wrap=True, highlight=False)
+    console.print(f"Files: {parts.folder}", soft_wrap=True, highlight=False)
+
+
+def _how(parts: SessionParts) -> str:
+    return f"smm-bt live --resume --out {parts.folder}"

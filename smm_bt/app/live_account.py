@@ -1,0 +1,112 @@
+"""The account of a live run: virtual money on live prices, or a practice venue's; new or as a journal left it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smm_bt.analytics.journal import Journal
+from smm_bt.app.live_resume import restore_paper, venue_state
+from smm_bt.app.market_clock import MarketClock
+from smm_bt.app.paper_orders import PaperOrders
+from smm_bt.execution.ccxt_client import ApiKeys, TradingWire
+from smm_bt.execution.ccxt_store import CcxtStore
+from smm_bt.execution.costs import Costs
+from smm_bt.execution.endpoints import PracticeVenue
+from smm_bt.execution.instrument import Instrument
+from smm_bt.execution.ledger import FuturesLedger
+from smm_bt.execution.live_market import LiveMarket
+from smm_bt.execution.paper_broker import PaperBroker
+from smm_bt.execution.venue_client import MarketDataClient, VenueClient
+from smm_bt.execution.weight_budget import WeightBudget
+
+
+@dataclass(frozen=True)
+class LiveWiring:
+    """What an account is wired to: symbols, the reader of prices, the venue's time, files of market rules."""
+
+    symbols: tuple[str, ...]
+    reader: MarketDataClient
+    clock: MarketClock
+    length_ms: int
+    exchange_info: Path | None = None
+    brackets: Path | None = None
+
+
+@dataclass
+class LiveAccount:
+    """A broker, what records it, and how it takes over what was open."""
+
+    broker: Any
+    paper: PaperOrders | None = None
+    store: CcxtStore | None = None
+
+    def held(self) -> list[str]:
+        """Return the symbols with an open position."""
+        return list(self.broker.ledger.positions)
+
+    def take_over(self, datas: Mapping[str, Any], strategy: Any) -> None:
+        """Show positions of an earlier process to Backtrader; a venue's broker does that by itself."""
+        if self.paper is not None:
+            self.broker.adopt_ledger(datas, strategy)
+
+    def failure(self) -> Exception | None:
+        """Return what made the broker stop the run, if anything did."""
+        problem: Exception | None = getattr(self.broker, "halted", None)
+        return problem
+
+    def close(self) -> None:
+        """Let go of the account."""
+        if self.store is not None:
+            self.store.close()
+
+
+def paper_account(
+    journal: Journal,
+    instruments: Mapping[str, Instrument],
+    costs: Costs,
+    reader: MarketDataClient,
+    clock: MarketClock,
+    length_ms: int,
+) -> LiveAccount:
+    """Return a simulated account that stands where the journal says."""
+    ledger = FuturesLedger(journal.record().initial_balance_usdt, instruments, costs=costs)
+    restore_paper(journal, ledger)
+    broker = PaperBroker(ledger, market=LiveMarket(reader, clock, length_ms))
+    return LiveAccount(broker, PaperOrders(journal, broker))
+
+
+def venue_wallet(venue: PracticeVenue, keys: ApiKeys) -> float:
+    """Return the practice account's wallet in USDT; refuses keys the venue does not know before anything is made."""
+    return float(VenueClient(TradingWire(venue, keys, retries=2)).account().wallet_usdt)
+
+
+def venue_account(
+    journal: Journal,
+    symbols: tuple[str, ...],
+    venue: PracticeVenue,
+    keys: ApiKeys,
+    costs: Costs,
+    *,
+    unlimited: bool,
+    resumed: bool,
+    lock_folder: Path,
+) -> LiveAccount:
+    """Return an account at a practice venue, in step with it."""
+    wire: dict[str, Any] = {"budget": WeightBudget(weight_per_minute=10**9)} if unlimited else {}
+    if unlimited:
+        wire["first_wait_s"] = 0.01
+    store = CcxtStore(
+        config={"apiKey": keys.key, "secret": keys.secret},
+        venue=venue,
+        symbols=symbols,
+        run_id=journal.run_id(),
+        recorder=journal,
+        stop_loss=costs.stop_loss,
+        resume=venue_state(journal) if resumed else None,
+        lock_folder=lock_folder,
+        wire_options=wire,
+    )
+    return LiveAccount(store.getbroker(), store=store)

@@ -1,0 +1,142 @@
+"""What a live run writes down, in which order: a candle's outcome and decisions first, their execution after."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from feeds.live import LiveRow
+from smm_bt.analytics.journal import Journal
+from smm_bt.analytics.journal_rows import Progress
+from smm_bt.app.candle_intake import SymbolCount
+from smm_bt.app.clock import now_ms
+from smm_bt.app.market_clock import MarketClock
+from smm_bt.app.paper_orders import PaperOrders
+from smm_bt.model import DecisionRecord, OpenPosition, PendingSignal
+from strategy.live_strategy import LiveSmmStrategy
+
+_HEARTBEAT_MS = 15_000
+
+
+class LiveBooks:
+    """Writes the journal of a live run; all of one step in one durable commit.
+
+    Args:
+        journal: of this run.
+        broker: its account, simulated or at a venue.
+        clock: the venue's time.
+        paper: records orders and fills of a simulated venue; None where the venue's own recorder does.
+    """
+
+    def __init__(self, journal: Journal, broker: Any, clock: MarketClock, paper: PaperOrders | None) -> None:
+        self.journal, self._broker, self._clock, self._paper = journal, broker, clock, paper
+        self._progress: dict[str, Progress] = journal.progress()
+        self._earlier = dict(self._progress)
+        self._out: dict[str, LiveRow] = {}
+        self._counts: dict[str, SymbolCount] = {}
+        self._written_rulings = self._written_dropped = 0
+        self._beat_ms = 0
+        self.strategy: LiveSmmStrategy | None = None
+        self.last_decision = ""
+        self.line = ""
+
+    # ---- what the release tells
+
+    def candle_out(self, symbol: str, row: LiveRow, count: SymbolCount) -> None:
+        """Take note of a candle that goes to the strategy now."""
+        self._out[symbol] = row
+        self._counts[symbol] = count
+
+    def write(self) -> None:
+        """Record what is new: the account at the close of the released candles, decisions, orders, fills."""
+        if not self._has_news():
+            return
+        with self.journal.together():
+            self._write_decisions()
+            if self._paper is not None:
+                self._paper.write(self._clock.now_ms())
+            if self._out:
+                self._write_step()
+            self.journal.record_open_positions(self._open_positions())
+            self._beat()
+
+    def _has_news(self) -> bool:
+        strategy = self.strategy
+        said = strategy is not None and (
+            len(strategy.rulings) != self._written_rulings or len(strategy.dropped) != self._written_dropped
+        )
+        beat = now_ms() - self._beat_ms > _HEARTBEAT_MS
+        return bool(self._out) or said or beat or (self._paper is not None and self._paper.has_news())
+
+    def _beat(self) -> None:
+        self._beat_ms = now_ms()
+        self.journal.record_heartbeat(os.getpid(), self._beat_ms, self.line)
+
+    def _write_decisions(self) -> None:
+        if self.strategy is None:
+            return
+        for ruling in self.strategy.rulings[self._written_rulings :]:
+            decision = DecisionRecord(*ruling)
+            self.journal.record_decision(decision)
+            self.last_decision = _in_words(decision)
+        for dropped in self.strategy.dropped[self._written_dropped :]:
+            side = "long" if dropped.entry_side > 0 else "short"
+            message = f"entry {side} dropped: {dropped.why}"
+            self.journal.record_event(
+                now_ms(), "entry_dropped", message, dropped.symbol, {"candle_ms": dropped.candle_ms}
+            )
+            self.last_decision = f"{dropped.symbol} {message}"
+        self._written_rulings = len(self.strategy.rulings)
+        self._written_dropped = len(self.strategy.dropped)
+
+    def _write_step(self) -> None:
+        venue_ms = self._clock.now_ms()
+        for symbol, row in self._out.items():
+            open_ms, before = row.candle[0], self._progress.get(symbol)
+            first, number = (open_ms, 1) if before is None else (before.first_ms, before.candles + 1)
+            gaps, missing = self._gaps(symbol)
+            self._progress[symbol] = Progress(symbol, first, open_ms, number, gaps, missing, venue_ms)
+            self.journal.record_progress(self._progress[symbol])
+        step_ms = next(iter(self._out.values())).candle[0]
+        self.journal.record_equity(step_ms, self._broker.getvalue(), self._broker.ledger.wallet_usdt)
+        self._out = {}
+
+    def _gaps(self, symbol: str) -> tuple[int, int]:
+        count, before = self._counts[symbol], self._earlier.get(symbol)
+        return (count.gaps + (before.gaps if before else 0), count.missing + (before.missing_candles if before else 0))
+
+    def _open_positions(self) -> list[OpenPosition]:
+        positions: list[OpenPosition] = self._broker.ledger.open_positions(self.last_prices())
+        return positions
+
+    def last_prices(self) -> Mapping[str, float]:
+        """Return the last close of every symbol with an open position."""
+        try:
+            prices: Mapping[str, float] = self._broker.last_prices()
+        except (KeyError, IndexError):  # before the first candle of a resumed run
+            return {}
+        return prices
+
+    # ---- the end
+
+    def leave_pending(self, orders: Iterable[Any]) -> None:
+        """Take back orders that cannot be carried out any more and record them as pending signals."""
+        wanted: dict[tuple[str, int], list[Any]] = {}
+        for order in list(orders):
+            wanted.setdefault((order.data._name, order.data.open_ms()), []).append(order)
+        for (symbol, candle_ms), theirs in wanted.items():
+            close = next((str(o.info.get("reason")) for o in theirs if o.info.get("reduce_only")), "")
+            entries = [1 if o.isbuy() else -1 for o in theirs if not o.info.get("reduce_only")]
+            self.journal.record_pending_signal(PendingSignal(symbol, candle_ms, close, entries[0] if entries else 0))
+            for order in theirs:
+                self._broker.cancel(order)
+
+
+def _in_words(decision: DecisionRecord) -> str:
+    parts = [f"close ({decision.close_reason})"] if decision.close_reason else []
+    if decision.entry_side:
+        parts.append("open long" if decision.entry_side > 0 else "open short")
+    if decision.conflicting_signals:
+        parts.append("conflicting signals")
+    return f"{decision.symbol} {', '.join(parts)}"

@@ -1,0 +1,171 @@
+"""The live commands: live, status, close, pause, resume-entries. Arguments in, one call out."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from smm_bt.errors import UsageError
+
+if TYPE_CHECKING:
+    from smm_bt.app.live_market_source import MarketChoice
+    from smm_bt.app.settings import Settings
+
+_Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")]
+_Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
+_Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, or its name in RUNS_DIR.")]
+_Wait = Annotated[float, typer.Option(help="Seconds to wait for the bot's answer.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the live commands to the command line."""
+    app.command()(live)
+    app.command()(status)
+    app.command()(close)
+    app.command()(pause)
+    app.command("resume-entries")(resume_entries)
+
+
+def live(
+    mode: Annotated[str | None, typer.Option(help="PAPER (virtual money) or TESTNET (demo account).")] = None,
+    market: Annotated[str, typer.Option(help="binance, or embedded: the exchange in this program.")] = "binance",
+    symbols: Annotated[str | None, typer.Option(help="For example BTCUSDT,ETHUSDT.")] = None,
+    timeframe: Annotated[str | None, typer.Option(help="For example 1m or 5m (the default).")] = None,
+    strategy: Annotated[Path | None, typer.Option(help="Your file with compute_smm().")] = None,
+    candles: Annotated[list[Path] | None, typer.Option(help="Candle file the embedded exchange plays.")] = None,
+    mark: Annotated[list[Path] | None, typer.Option(help="Mark-price candles for it.")] = None,
+    funding: Annotated[list[Path] | None, typer.Option(help="Funding rates for it.")] = None,
+    exchange_info: Annotated[Path | None, typer.Option(help="The venue's exchangeInfo JSON.")] = None,
+    brackets: Annotated[Path | None, typer.Option(help="The venue's leverageBracket JSON.")] = None,
+    speed: Annotated[str, typer.Option(help="Of the embedded exchange: times real time, or max.")] = "1",
+    address: Annotated[str, typer.Option(help="An embedded exchange that runs already.")] = "",
+    seed: Annotated[int, typer.Option(help="Makes the made market repeatable.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or the newest.")] = False,
+    until: Annotated[str | None, typer.Option(help="End at this moment, UTC.")] = None,
+    max_candles: Annotated[int | None, typer.Option(min=1, help="End after this many candles.")] = None,
+    close_on_exit: Annotated[bool, typer.Option("--close-on-exit", help="Close open positions at the end.")] = False,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    pages: Annotated[bool, typer.Option("--pages/--no-pages", help="Draw tearsheet.html and chart.html.")] = True,
+    setting: _Setting = None,
+    debug: _Debug = False,
+) -> None:
+    """Trade live candles with virtual money or on a demo account. Ctrl-C ends it cleanly (exit code 0)."""
+    from smm_bt.app.live import LiveRequest
+    from smm_bt.app.live import live as run_live
+    from smm_bt.app.live_market_source import MarketChoice
+
+    overrides = {"TRADING_MODE": mode, "SYMBOLS": symbols, "TIMEFRAME": timeframe, "STRATEGY_FILE": strategy}
+    settings = _settings(setting, **overrides)
+    name = "embedded" if (candles or address) and market == "binance" else market
+    choice: MarketChoice = MarketChoice(
+        name=name,
+        speed=_speed(speed),
+        candles=tuple(candles or ()),
+        mark=tuple(mark or ()),
+        funding=tuple(funding or ()),
+        exchange_info=exchange_info,
+        brackets=brackets,
+        address=address,
+        seed=seed,
+    )
+    if resume and out is not None and not out.exists():
+        out = settings.RUNS_DIR / out
+    request = LiveRequest(
+        settings=settings,
+        market=choice,
+        out=out,
+        resume=resume,
+        until_ms=_moment(until),
+        max_candles=max_candles,
+        close_on_exit=close_on_exit,
+        pages=pages,
+    )
+    run_live(request, _console())
+
+
+def status(run: _Run, debug: _Debug = False) -> None:
+    """Show what a bot is doing; works on a running one and from any shell."""
+    from smm_bt.app.live_remote import show_status
+
+    show_status(_folder(run), _console())
+
+
+def close(
+    run: _Run,
+    symbol: Annotated[str, typer.Option(help="Only this symbol; all of them otherwise.")] = "",
+    wait: _Wait = 30.0,
+    debug: _Debug = False,
+) -> None:
+    """Let a running bot close its positions (reason: manual)."""
+    _ask(run, "close", symbol.upper(), wait)
+
+
+def pause(run: _Run, wait: _Wait = 30.0, debug: _Debug = False) -> None:
+    """Let a running bot open nothing until entries are resumed; exits go on."""
+    _ask(run, "pause", "", wait)
+
+
+def resume_entries(run: _Run, wait: _Wait = 30.0, debug: _Debug = False) -> None:
+    """Let a paused bot open positions again."""
+    _ask(run, "resume-entries", "", wait)
+
+
+def _ask(run: Path, request: str, symbol: str, wait_s: float) -> None:
+    from smm_bt.app.live_remote import ask
+
+    typer.echo(ask(_folder(run), request, symbol, wait_s))
+
+
+def _folder(run: Path) -> Path:
+    if run.is_dir():
+        return run
+    found = _settings(None).RUNS_DIR / run
+    if not found.is_dir():
+        raise UsageError(f"There is no run {run}, neither here nor in RUNS_DIR.")
+    return found
+
+
+def _speed(text: str) -> float:
+    if text == "max":
+        return math.inf
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed <= 1_000_000:
+        raise UsageError(f"--speed {text}: give how many times faster than real time, up to 1000000, or max.")
+    return speed
+
+
+def _settings(pairs: list[str] | None, **overrides: Any) -> Settings:
+    from smm_bt.app.settings import known_setting, load_settings
+
+    given: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair}: write it as KEY=VALUE, for example --set SLIPPAGE_BPS=2.")
+        given[known_setting(key.strip(), "--set")] = value.strip()
+    return load_settings(given | {key: value for key, value in overrides.items() if value is not None})
+
+
+def _moment(text: str | None) -> int | None:
+    if text is None:
+        return None
+    from datetime import UTC, datetime
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--until {text}: this is no date; write it like 2026-01-31T12:00.") from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=80, color_system=None)

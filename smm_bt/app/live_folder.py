@@ -1,0 +1,72 @@
+"""The run folder of a live run: there from the start, held by one process, found again to go on."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from smm_bt.analytics.atomic_file import output_error
+from smm_bt.analytics.journal import Journal
+from smm_bt.analytics.journal_reader import JournalReader
+from smm_bt.errors import RunFailed, SmmBtError, UsageError
+
+JOURNAL = "journal.sqlite"
+_LOCK = ".held"
+
+
+@contextmanager
+def held_folder(folder: Path) -> Iterator[None]:
+    """Make ``folder`` if need be and hold it; the system lets go of it when the process ends, however it ends.
+
+    Raises:
+        RunFailed: another process runs there.
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as problem:
+        raise output_error(folder, problem) from problem
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            raise RunFailed(f"The run in {folder} is running already; stop it before it is resumed.") from problem
+        yield
+    finally:
+        os.close(handle)
+
+
+def journal_of(run: Path) -> Path:
+    """Return the journal in a run folder; UsageError when there is none."""
+    path = run / JOURNAL
+    if not path.is_file():
+        raise UsageError(f"{run} holds no journal; name the folder of a run.")
+    return path
+
+
+def latest_live_run(runs_dir: Path) -> Path:
+    """Return the newest folder of a live run under ``runs_dir``; UsageError when there is none."""
+    for path in sorted(runs_dir.glob(f"*/{JOURNAL}"), key=lambda each: each.stat().st_mtime, reverse=True):
+        if _is_live(path):
+            return path.parent
+    raise UsageError(f"There is no live run in {runs_dir} to resume; name its folder, or start a new one.")
+
+
+def _is_live(path: Path) -> bool:
+    try:
+        journal = JournalReader.read(path)
+    except SmmBtError:
+        return False
+    try:
+        return journal.run_info().engine == "live"
+    finally:
+        journal.close()
+
+
+def open_to_resume(run: Path) -> Journal:
+    """Open the journal of a run that is to go on."""
+    return Journal.open(journal_of(run))

@@ -1,0 +1,157 @@
+"""Where a live run's market comes from: Binance's public data, the demo venue, or the embedded exchange."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from feeds.files import read_candles
+from feeds.timeframes import DAY_MS, timeframe_ms
+from smm_bt.app.embedded import EmbeddedChild, EmbeddedExchange
+from smm_bt.app.market_clock import MarketClock, RunningClock, Stepped, SteppedClock
+from smm_bt.errors import UsageError
+from smm_bt.execution.ccxt_client import PublicWire
+from smm_bt.execution.endpoints import PracticeVenue
+from smm_bt.execution.host_clock import HostClock
+from smm_bt.execution.venue_client import MarketDataClient
+from smm_bt.execution.weight_budget import WeightBudget
+
+BINANCE, EMBEDDED = "binance", "embedded"
+#: The made market of a stepped run lasts this long after its history.
+MADE_DAYS = 3
+_RUNNING_DAYS = 60
+_READERS = 4
+
+
+@dataclass(frozen=True)
+class MarketChoice:
+    """What ``--market`` and its companions ask for.
+
+    ``speed`` is times real time, infinity for ``max``; ``address`` names an embedded exchange that runs already.
+    """
+
+    name: str = BINANCE
+    speed: float = 1.0
+    candles: Sequence[Path] = ()
+    mark: Sequence[Path] = ()
+    funding: Sequence[Path] = ()
+    exchange_info: Path | None = None
+    brackets: Path | None = None
+    address: str = ""
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.name not in (BINANCE, EMBEDDED):
+            raise UsageError(f"--market {self.name}: there are two, {BINANCE} and {EMBEDDED}.")
+        if self.name == BINANCE and (self.candles or self.speed != 1.0 or self.address):
+            raise UsageError("--candles, --speed and --address belong to --market embedded.")
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the run moves the market itself, as fast as it can."""
+        return math.isinf(self.speed)
+
+
+@dataclass(frozen=True)
+class MarketShape:
+    """The symbols and the timeframe of a run, and the files' first candle where files are played."""
+
+    symbols: tuple[str, ...]
+    timeframe: str
+    first_ms: int | None = None
+
+
+def shape_of(choice: MarketChoice, symbols: tuple[str, ...], timeframe: str | None) -> MarketShape:
+    """Return what a run trades: what its candle files hold, else what the settings say."""
+    if not choice.candles:
+        return MarketShape(symbols, timeframe or "5m")
+    series = [read_candles(path, None, timeframe) for path in choice.candles]
+    frames = {each.timeframe for each in series}
+    if len(frames) > 1:
+        raise UsageError(f"The candle files are of different timeframes ({', '.join(sorted(frames))}); use one.")
+    first_ms = min(int(each.open_ms[0]) for each in series)
+    return MarketShape(tuple(each.symbol for each in series), frames.pop(), first_ms)
+
+
+def embedded_options(
+    choice: MarketChoice, shape: MarketShape, account: Mapping[str, object], history: int, resume_ms: int | None
+) -> dict[str, object]:
+    """Return the embedded exchange's configuration as plain values.
+
+    Candle files are played from their first candle; a made market has ``history`` closed candles at its start. A
+    run that goes on begins where the market stood.
+    """
+    length_ms = timeframe_ms(shape.timeframe)
+    options: dict[str, object] = {
+        "candles": [str(path.absolute()) for path in choice.candles],
+        "mark": [str(path.absolute()) for path in choice.mark],
+        "funding": [str(path.absolute()) for path in choice.funding],
+        "exchange_info": str(choice.exchange_info.absolute()) if choice.exchange_info else None,
+        "brackets": str(choice.brackets.absolute()) if choice.brackets else None,
+        "speed": None if choice.stepped else choice.speed,
+        "control": True,
+        **account,
+    }
+    if choice.speed > 1:  # its minute has more requests than a real one, and harms nobody
+        options |= {"weight_limit_1m": 0, "order_limit_10s": 0, "order_limit_1m": 0}
+    if choice.candles:
+        return options | {"start_ms": resume_ms or shape.first_ms}
+    days = MADE_DAYS if choice.stepped else _RUNNING_DAYS
+    made = history + days * DAY_MS // length_ms
+    passed = 0 if resume_ms is None else max(0, (resume_ms - _MADE_EPOCH_MS) // length_ms - history)
+    return options | {
+        "symbols": list(shape.symbols),
+        "timeframe": shape.timeframe,
+        "history_candles": history + passed,
+        "made_candles": made,
+        "seed": choice.seed,
+    }
+
+
+#: Where the embedded exchange's made markets begin.
+_MADE_EPOCH_MS = 1_735_689_600_000
+
+
+@dataclass
+class MarketSource:
+    """A market that is being read.
+
+    ``name`` is what journal and report say; ``practice`` is the venue public data is read from, None for Binance's
+    production data.
+    """
+
+    name: str
+    practice: PracticeVenue | None
+    speed: float
+    host: HostClock
+    embedded: EmbeddedExchange | None = None
+
+    def readers(self, symbols: int) -> list[MarketDataClient]:
+        """Return keyless readers that share one weight budget."""
+        free = self.embedded is not None and self.speed > 1
+        budget = WeightBudget(self.host, 10**9) if free else WeightBudget(self.host)
+        count = 1 if math.isinf(self.speed) else min(_READERS, symbols)
+        return [
+            MarketDataClient(PublicWire(self.practice, retries=1, timeout_s=5.0, budget=budget, clock=self.host))
+            for _ in range(count)
+        ]
+
+    def clock(self, reader: MarketDataClient) -> MarketClock:
+        """Return the venue's time."""
+        if self.embedded is not None and math.isinf(self.speed):
+            status = self.embedded.status()
+            return SteppedClock(self.embedded.step, Stepped(int(status["server_ms"]), bool(status["finished"])))
+        finished = self.embedded.has_finished if self.embedded is not None else lambda: False
+        return RunningClock(reader.server_time_ms, self.host, self.speed, finished)
+
+    def close(self) -> None:
+        """End what was started for the run."""
+        if self.embedded is not None:
+            self.embedded.close()
+
+
+def start_embedded(choice: MarketChoice, options: Mapping[str, object]) -> EmbeddedExchange:
+    """Start an embedded exchange, or find the one at ``--address``."""
+    return EmbeddedExchange(choice.address) if choice.address else EmbeddedChild(options)

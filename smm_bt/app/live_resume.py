@@ -1,0 +1,68 @@
+"""What the journal of an earlier process says about where this one goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from smm_bt.analytics.journal import Journal
+from smm_bt.execution.ledger import FuturesLedger
+from smm_bt.execution.ledger_rebuild import rebuild_ledger
+from smm_bt.execution.run_recorder import SentOrder
+from smm_bt.execution.venue_startup import ResumeState, unfinished_ticket
+from smm_bt.model import ORDER_TRANSITIONS, OrderState
+from strategy.live_strategy import Leftover
+
+
+def restore_paper(journal: Journal, ledger: FuturesLedger) -> None:
+    """Bring a new simulated account to where the journal left it.
+
+    Raises:
+        RunFailed: the journal contradicts itself.
+    """
+    rebuild_ledger(ledger, journal.fills(), journal.ledger_entries())
+
+
+def venue_state(journal: Journal) -> ResumeState:
+    """Return what a store needs to find its orders and positions again."""
+    record = journal.record()
+    changes = [entry for entry in record.ledger_entries if entry.kind in ("funding", "adjustment")]
+    unfinished = []
+    for row in journal.orders(unfinished_only=True):
+        sent = SentOrder(*(row[name] for name in SentOrder._fields))
+        ticket = unfinished_ticket(sent._replace(reduce_only=bool(sent.reduce_only)))
+        unfinished.append((ticket, OrderState(row["state"])))
+    fills = list(zip(record.fills, journal.fill_ids(), strict=True))
+    return ResumeState(record.initial_balance_usdt, fills, changes, unfinished)
+
+
+def leftovers(journal: Journal, held: Collection[str], length_ms: int) -> list[Leftover]:
+    """Return decisions that were not carried out: exits of open positions, and entries on the newest candle.
+
+    An entry counts as carried out once its order has come to any end; an order still on its way is the venue's
+    business and is found there.
+    """
+    ended = {
+        str(row["order_id"]): not ORDER_TRANSITIONS[OrderState(row["state"])]
+        for row in journal.orders()
+        if not row["reduce_only"]
+    }
+    opened = {fill.symbol: fill.time_ms for fill in journal.fills() if not fill.reduce_only}
+    newest = {symbol: progress.last_ms for symbol, progress in journal.progress().items()}
+    found: dict[str, Leftover] = {}
+    for decision in journal.decisions():
+        symbol, candle_ms = decision.symbol, decision.candle_ms
+        exit_due = decision.close_reason and symbol in held and candle_ms + length_ms > opened.get(symbol, 0)
+        last = candle_ms == newest.get(symbol)
+        entry_due = decision.entry_side and last and not ended.get(f"{symbol}-{candle_ms}-entry", False)
+        if exit_due or entry_due:
+            reason = decision.close_reason if exit_due else ""
+            found.setdefault(symbol, Leftover(symbol, candle_ms, reason, decision.entry_side if entry_due else 0))
+    return list(found.values())
+
+
+def drop_unsent_entries(journal: Journal, time_ms: int, why: str) -> None:
+    """Record that entries which were decided and never carried out will not be."""
+    for row in journal.orders(unfinished_only=True):
+        if not row["reduce_only"] and str(row["order_id"]).endswith("-entry"):
+            journal.change_order(row["order_id"], OrderState.CANCELED, time_ms, why)
+            journal.record_event(time_ms, "entry_dropped", f"{row['order_id']}: {why}", row["symbol"])

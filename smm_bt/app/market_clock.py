@@ -1,0 +1,135 @@
+"""The venue's time for a live run: running beside the machine's steady clock, or stepped candle by candle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from smm_bt.execution.host_clock import HostClock
+
+#: The machine's two clocks may differ by this much before it counts as a jump or a pause of the machine.
+_JUMP_MS = 2_000
+
+
+class Stepped(NamedTuple):
+    """Where a stepped market stands: its time, and whether its candles are used up."""
+
+    now_ms: int
+    finished: bool
+
+
+class ClockJump(NamedTuple):
+    """The machine's wall clock and steady clock went apart by ``by_ms``: the clock was set, or the machine slept."""
+
+    by_ms: int
+
+
+class MarketClock(Protocol):
+    """The venue's time, how to wait for it, and how fast it runs."""
+
+    speed: float
+    stepped: bool
+    finished: bool
+
+    def now_ms(self) -> int:
+        """Return the venue's time as well as it is known without asking."""
+        ...
+
+    def sync(self) -> int:
+        """Ask the venue for its time and return it."""
+        ...
+
+    def advance(self, due_ms: int, longest_s: float) -> bool:
+        """Move or wait towards ``due_ms``, at most ``longest_s``; return whether the venue may have reached it."""
+        ...
+
+
+class RunningClock:
+    """Follows a venue whose time runs by itself.
+
+    Between two readings the machine's steady clock is used, so a wall clock that is set changes nothing.
+
+    Args:
+        read: asks the venue for its time.
+        host: the machine's clocks.
+        speed: how many times faster than the machine's clock the venue's runs.
+        has_finished: tells whether the market is over; real ones never are.
+    """
+
+    stepped = False
+
+    def __init__(
+        self,
+        read: Callable[[], int],
+        host: HostClock,
+        speed: float = 1.0,
+        has_finished: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._read, self._host, self.speed = read, host, speed
+        self._has_finished = has_finished
+        self.finished = False
+        self.offset_ms = 0
+        self._venue_ms, self._at_s, self._wall_ms = 0, 0.0, 0
+
+    def sync(self) -> int:
+        """Ask the venue for its time and return it."""
+        before = self._host.seconds()
+        told = self._read()
+        after = self._host.seconds()
+        self._venue_ms, self._at_s, self._wall_ms = told, (before + after) / 2, self._host.now_ms()
+        self.offset_ms = told - self._wall_ms
+        self.finished = self._has_finished()
+        return told
+
+    def now_ms(self) -> int:
+        """Return the last reading plus the steady time since."""
+        return self._venue_ms + int((self._host.seconds() - self._at_s) * 1000 * self.speed)
+
+    def advance(self, due_ms: int, longest_s: float) -> bool:
+        """Sleep until ``due_ms`` of the venue's time, at most ``longest_s``."""
+        left_s = (due_ms - self.now_ms()) / 1000 / self.speed
+        if left_s > longest_s:
+            self._host.sleep(longest_s)
+            return False
+        self._host.sleep(left_s)
+        return True
+
+    def jump(self) -> ClockJump | None:
+        """Return how far the machine's clocks went apart since the last reading, if they did."""
+        steady_ms = (self._host.seconds() - self._at_s) * 1000
+        by_ms = round(self._host.now_ms() - self._wall_ms - steady_ms)
+        return ClockJump(by_ms) if abs(by_ms) > _JUMP_MS else None
+
+
+class SteppedClock:
+    """Stands still until the run is done with a candle, then moves a stepped market to its next one.
+
+    Args:
+        step: moves the market by one candle.
+        start: where it stands.
+    """
+
+    stepped = True
+    speed = float("inf")
+
+    def __init__(self, step: Callable[[], Stepped], start: Stepped) -> None:
+        self._step = step
+        self._now_ms, self.finished = start
+
+    def sync(self) -> int:
+        """Return the time the market stands at."""
+        return self._now_ms
+
+    def now_ms(self) -> int:
+        """Return the time the market stands at."""
+        return self._now_ms
+
+    def advance(self, due_ms: int, longest_s: float) -> bool:
+        """Move to the next candle, unless the market stands at or beyond ``due_ms`` already."""
+        if self._now_ms < due_ms and not self.finished:
+            self._now_ms, self.finished = self._step()
+        return self._now_ms >= due_ms or self.finished
+
+    def jump(self) -> None:
+        """Nothing runs, nothing jumps."""
+        return

@@ -1,0 +1,137 @@
+"""Public market data of a running market: closed candles, what happened inside them, and prices of this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+from feeds.timeframes import HOUR_MS, timeframe_ms
+from smm_bt.execution import venue_rows as rows
+from smm_bt.execution.market_history import Settlement
+from smm_bt.execution.venue_client import MarketDataClient
+from smm_bt.execution.venue_rows import Kline
+
+Answer = TypeVar("Answer")
+_MOST_KLINES = 1000
+
+
+class Inside(NamedTuple):
+    """What liquidates inside a candle, and the funding settled there."""
+
+    liquidation_high: float
+    liquidation_low: float
+    settlements: tuple[Settlement, ...] = ()
+
+
+class NewCandles(NamedTuple):
+    """Candles closed by the venue's time, oldest first; ``settled`` once the venue shows the candle after them."""
+
+    closed: list[Kline]
+    settled: bool
+
+
+class LiveCandles:
+    """Reads one timeframe of any number of symbols; one request per symbol and candle.
+
+    Args:
+        clients: keyless readers; with several of them symbols are read side by side.
+        timeframe: for example ``5m``.
+        hourly_funding: settlements fall on full hours only, as on the real venue; other candles are not asked about.
+    """
+
+    def __init__(self, clients: Sequence[MarketDataClient], timeframe: str, *, hourly_funding: bool = True) -> None:
+        self._clients = clients
+        self.timeframe = timeframe
+        self.length_ms = timeframe_ms(timeframe)
+        self._hourly_funding = hourly_funding
+        self._pool = ThreadPoolExecutor(len(clients), "candles") if len(clients) > 1 else None
+
+    def close(self) -> None:
+        """End the reading threads."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def server_time_ms(self) -> int:
+        """Return the venue's time."""
+        return self._clients[0].server_time_ms()
+
+    def history(self, symbol: str, first_ms: int, now_ms: int) -> list[Kline]:
+        """Return the candles that opened at or after ``first_ms`` and are closed at ``now_ms``, in pages."""
+        client, found, since = self._clients[0], list[Kline](), first_ms
+        while True:
+            page = self._klines(client, "fapiPublicGetKlines", symbol, since, _MOST_KLINES)
+            found += [kline for kline in page if kline.open_ms + self.length_ms <= now_ms]
+            if len(page) < _MOST_KLINES or found[-1] is not page[-1]:
+                return found
+            since = found[-1].open_ms + self.length_ms
+
+    def newest(self, since_ms: Mapping[str, int], now_ms: int) -> dict[str, NewCandles]:
+        """Return for each symbol what has closed by ``now_ms`` and opened at or after ``since_ms``."""
+
+        def read(client: MarketDataClient, symbol: str) -> NewCandles:
+            since = since_ms[symbol]
+            expected = (now_ms - since) // self.length_ms
+            if expected + 2 > _MOST_KLINES:
+                return NewCandles(self.history(symbol, since, now_ms), True)
+            page = self._klines(client, "fapiPublicGetKlines", symbol, since, max(3, expected + 2))
+            closed = [k for k in page if since <= k.open_ms and k.open_ms + self.length_ms <= now_ms]
+            return NewCandles(closed, len(closed) < len(page))
+
+        return self._side_by_side(read, since_ms)
+
+    def inside(self, candles: Mapping[str, Sequence[Kline]]) -> dict[str, dict[int, Inside]]:
+        """Return mark-price extremes and settlements inside ``candles``, by symbol and open time."""
+
+        def read(client: MarketDataClient, symbol: str) -> dict[int, Inside]:
+            wanted = candles[symbol]
+            first, last = wanted[0].open_ms, wanted[-1].open_ms
+            marks: dict[int, Kline] = {}
+            since = first
+            while since <= last:
+                count = min(_MOST_KLINES, (last - since) // self.length_ms + 1)
+                page = self._klines(client, "fapiPublicGetMarkPriceKlines", symbol, since, count)
+                marks |= {kline.open_ms: kline for kline in page}
+                since += count * self.length_ms
+            rates = self._funding(client, symbol, first, last + self.length_ms)
+            return {kline.open_ms: self._inside(kline, marks.get(kline.open_ms, kline), rates) for kline in wanted}
+
+        return self._side_by_side(read, {symbol: found for symbol, found in candles.items() if found})
+
+    def _inside(self, candle: Kline, mark: Kline, rates: Iterable[tuple[int, float]]) -> Inside:
+        end_ms = candle.open_ms + self.length_ms
+        settled = tuple(Settlement(t, rate, mark.open) for t, rate in rates if candle.open_ms <= t < end_ms)
+        return Inside(mark.high, mark.low, settled)
+
+    def _funding(self, client: MarketDataClient, symbol: str, first_ms: int, end_ms: int) -> list[tuple[int, float]]:
+        if self._hourly_funding and -(-first_ms // HOUR_MS) * HOUR_MS >= end_ms:
+            return []
+        params: dict[str, object] = {"symbol": symbol, "startTime": first_ms, "endTime": end_ms - 1, "limit": 1000}
+        answer = client.wire.read("fapiPublicGetFundingRate", params, 1)
+        return rows.parsed(
+            "fundingRate", lambda body: [(int(r["fundingTime"]), float(r["fundingRate"])) for r in body], answer
+        )
+
+    def _klines(self, client: MarketDataClient, endpoint: str, symbol: str, since_ms: int, limit: int) -> list[Kline]:
+        params: dict[str, object] = {"symbol": symbol, "interval": self.timeframe, "limit": limit}
+        params["startTime"] = since_ms
+        weight = 1 if limit < 100 else 2 if limit < 500 else 5
+        return rows.parsed(endpoint, rows.kline_rows, client.wire.read(endpoint, params, weight))
+
+    def _side_by_side(
+        self, read: Callable[[MarketDataClient, str], Answer], symbols: Iterable[str]
+    ) -> dict[str, Answer]:
+        """Ask for each symbol, shared out over the clients; the first failure is raised once all have answered."""
+        names = list(symbols)
+        if self._pool is None or len(names) == 1:
+            return {symbol: read(self._clients[0], symbol) for symbol in names}
+        count = len(self._clients)
+
+        def share(number: int) -> dict[str, Answer]:
+            return {symbol: read(self._clients[number], symbol) for symbol in names[number::count]}
+
+        shares = [self._pool.submit(share, number) for number in range(min(count, len(names)))]
+        found: dict[str, Answer] = {}
+        for each in shares:
+            found |= each.result()
+        return {symbol: found[symbol] for symbol in names}
