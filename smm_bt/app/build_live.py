@@ -94,8 +94,11 @@ def open_market(
         practice = practice_venue(settings.TRADING_MODE) if testnet else None
         ask_clock(practice)
         return MarketSource("Binance demo venue" if testnet else "Binance public data", practice, 1.0, host)
-    account: dict[str, object] = {"balance_usdt": repr(settings.INITIAL_BALANCE_USDT)}
-    account |= {"taker_rate": repr(settings.TAKER_FEE_RATE), "state": str(state.absolute()) if testnet and state else None}
+    account: dict[str, object] = {
+        "balance_usdt": repr(settings.INITIAL_BALANCE_USDT),
+        "taker_rate": repr(settings.TAKER_FEE_RATE),
+        "state": str(state.absolute()) if testnet and state else None,
+    }
     options = embedded_options(choice, shape, account, settings.WARMUP_CANDLES, resume_ms)
     embedded = start_embedded(choice, options)
     kind = "candle files" if choice.candles or choice.address else "made market, not real"

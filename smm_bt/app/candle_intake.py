@@ -9,7 +9,7 @@ from typing import Any
 
 from feeds.candles import iso_utc
 from feeds.live import LiveRow, Standing
-from feeds.live_window import CandleWindow
+from feeds.live_window import CandleRow, CandleWindow
 from smm_bt.execution.host_clock import HostClock
 from smm_bt.execution.live_candles import Inside, LiveCandles, NewCandles
 from smm_bt.execution.venue_rows import Kline
@@ -107,7 +107,7 @@ class CandleIntake:
         columns = window.columns(len(klines))
         for number, kline in enumerate(klines):
             row = {name: column[number] for name, column in columns.items()}
-            self.queues[symbol].append(LiveRow(tuple(kline), row, Standing.WARMUP))
+            self.queues[symbol].append(LiveRow(_row(kline), row, Standing.WARMUP))
 
     def extras(self) -> dict[str, list[str]]:
         """Return the names of all columns seen in the history, by symbol."""
@@ -184,7 +184,7 @@ class CandleIntake:
         for number, kline in enumerate(klines):
             row: dict[str, Any] = {name: column[number] for name, column in columns.items()}
             standing = Standing.PASSED if number < len(klines) - 1 else self._standing(kline, now_ms)
-            self.queues[symbol].append(LiveRow(tuple(kline), row, standing, inside.get(kline.open_ms)))
+            self.queues[symbol].append(LiveRow(_row(kline), row, standing, inside.get(kline.open_ms)))
         self._next_ms[symbol] = klines[-1].open_ms + self._length_ms
 
     def _standing(self, newest: Kline, now_ms: int) -> Standing:
@@ -201,3 +201,7 @@ class CandleIntake:
                 count.missing += missing
                 self._tell("gap", f"{missing} candles before {iso_utc(kline.open_ms)} do not exist", symbol)
             expected = kline.open_ms + self._length_ms
+
+
+def _row(kline: Kline) -> CandleRow:
+    return kline.open_ms, kline.open, kline.high, kline.low, kline.close, kline.volume

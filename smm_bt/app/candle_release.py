@@ -66,8 +66,8 @@ class CandleRelease:
     ) -> None:
         """Make known what the turns work with; ``get_ready`` is called once, after the warm-up."""
         self._broker, self._books, self._between, self._feeds = broker, books, between, feeds
-        self._get_ready = get_ready
-        self.close_on_exit: Callable[[], None] | None = None
+        self._get_ready: Callable[[], None] | None = get_ready
+        self.close_on_exit: Callable[[], object] | None = None
         self._skip_uneven_warm_up()
 
     @property
@@ -89,7 +89,7 @@ class CandleRelease:
             self._ready = True
             return None  # the broker gets its first turn
         if self._get_ready is not None:
-            get_ready, self._get_ready = self._get_ready, None  # type: ignore[assignment]
+            get_ready, self._get_ready = self._get_ready, None
             get_ready()
         why = self._limits.why_stop(self._clock.now_ms(), self._steps)
         if self._broker.has_work and not self._is_over():

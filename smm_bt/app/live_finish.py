@@ -38,7 +38,7 @@ def finish(journal: Journal, folder: Path, why_ended: str, *, has_profit_target:
     """Write what the journal holds as files; each appears whole or not at all."""
     record, equity = journal.record(), journal.equity()
     info = info_of(journal, record, has_profit_target)
-    journal.update_run(info, "finished" if why_ended else "stopped")
+    journal.update_run(info, "stopped" if why_ended.startswith("stopped") or not why_ended else "finished")
     report = build_report(record, equity, info)
     write_trades_csv(folder / "trades.csv", record.trades, info.run_id)
     write_equity_parquet(folder / "equity.parquet", equity)

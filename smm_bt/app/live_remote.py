@@ -71,17 +71,19 @@ def status_lines(journal: JournalReader) -> list[str]:
     candles = max((each.last_ms for each in journal.progress().values()), default=None)
     lines.append(f"last candle: {iso_utc(candles) if candles is not None else 'none yet'}")
     lines.append(f"wallet: {record.wallet_usdt:,.2f} USDT of {record.initial_balance_usdt:,.2f} at the start")
-    for position in record.open_positions:
-        lines.append(
-            f"open: {position.side} {position.qty:g} {position.symbol} at {position.entry_price:g}, "
-            f"unrealised {position.unrealized_pnl_usdt:+,.2f} USDT"
-        )
+    lines += [
+        f"open: {position.side} {position.qty:g} {position.symbol} at {position.entry_price:g}, "
+        f"unrealised {position.unrealized_pnl_usdt:+,.2f} USDT"
+        for position in record.open_positions
+    ]
     if not record.open_positions:
         lines.append("open: nothing")
     net = sum(trade.pnl_usdt for trade in record.trades)
     lines.append(f"trades: {len(record.trades)}, {net:+,.2f} USDT net")
-    for trade in record.trades[-3:]:
-        lines.append(f"  {iso_utc(trade.exit_ms)} {trade.symbol} {trade.side} {trade.pnl_usdt:+,.2f} {trade.close_reason}")
+    lines += [
+        f"  {iso_utc(each.exit_ms)} {each.symbol} {each.side} {each.pnl_usdt:+,.2f} {each.close_reason}"
+        for each in record.trades[-3:]
+    ]
     lines += [f"  {iso_utc(row['time_ms'])} {row['kind']}: {row['message']}" for row in journal.events()[-5:]]
     return lines
 

@@ -205,7 +205,7 @@ class LiveSession:
         controls = LiveControls(journal, strategy, feeds, self._events.tell)
         self._between.controls = controls
         if self._parts.request.close_on_exit:
-            release.close_on_exit = lambda: controls.close_all("", f"exit-{now_ms()}")  # type: ignore[assignment,return-value]
+            release.close_on_exit = lambda: controls.close_all("", f"exit-{now_ms()}")
         if not self._parts.resumed:
             return
         left = leftovers(journal, account.held(), self._length_ms)

@@ -49,6 +49,6 @@ def _market_values(journal: Journal) -> Mapping[str, Any]:
 
 def recorded_settings(journal: Journal, now: Settings) -> Settings:
     """Return the settings a run was started with; keys, which are never recorded, come from ``now``."""
-    kept = {name: value for name, value in journal.settings().items() if name in Settings.model_fields}
+    kept: dict[str, Any] = {name: value for name, value in journal.settings().items() if name in Settings.model_fields}
     kept |= {name: getattr(now, name) for name in (*_SECRETS, "RUNS_DIR", "DATA_DIR")}
     return Settings(**kept)

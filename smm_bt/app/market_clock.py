@@ -39,6 +39,10 @@ class MarketClock(Protocol):
         """Ask the venue for its time and return it."""
         ...
 
+    def jump(self) -> ClockJump | None:
+        """Return how far the machine's clocks went apart since the last reading, if they did."""
+        ...
+
     def advance(self, due_ms: int, longest_s: float) -> bool:
         """Move or wait towards ``due_ms``, at most ``longest_s``; return whether the venue may have reached it."""
         ...
@@ -130,6 +134,6 @@ class SteppedClock:
             self._now_ms, self.finished = self._step()
         return self._now_ms >= due_ms or self.finished
 
-    def jump(self) -> None:
+    def jump(self) -> ClockJump | None:
         """Nothing runs, nothing jumps."""
-        return
+        return None
