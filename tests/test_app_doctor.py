@@ -132,6 +132,19 @@ def test_another_distribution_in_our_strategy_package_is_found_out(tmp_path: Pat
     assert "ok   Package feeds" in done.stdout
 
 
+def test_a_feeds_package_of_another_project_is_named_although_nothing_else_can_run(tmp_path: Path) -> None:
+    site = _own_copy(tmp_path / "site")
+    shutil.rmtree(site / "feeds")
+    _installed(site, "rss_reader", {"feeds/__init__.py": "", "feeds/lines.py": "def read(): ...\n"})
+    done = smm_bt("doctor", "--offline", cwd=tmp_path, PYTHONPATH=str(site))
+    assert done.returncode == 1
+    assert "fail Package feeds: " in done.stdout
+    assert "lines.py is not this project's" in done.stdout
+    assert "ok   Package strategy" in done.stdout
+    assert "Other checks: cannot be made: No module named 'feeds." in done.stdout
+    assert done.stderr.startswith("smm-bt: 2 of ")
+
+
 def test_an_overwritten_module_of_ours_is_found_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     site = _own_copy(tmp_path / "site")
     (site / "strategy/contract.py").write_text("class Strategy: ...\n")

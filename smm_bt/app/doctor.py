@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from smm_bt.app.doctor_lines import Finding, Level, fail, ok, warn
 from smm_bt.app.doctor_machine import check_folders, check_ownership, check_packages, check_python
-from smm_bt.app.doctor_venue import check_hosts
-from smm_bt.app.settings import Settings, load_settings, settings_by_source
 from smm_bt.errors import RunFailed, SettingsError
 
+# Whatever needs feeds, strategy or a library is imported where it is used: the doctor must be able to say that it is
+# missing or another project's.
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from smm_bt.app.settings import Settings
 
 #: Every host is asked at once; what has not answered by then is called silent.
 _HOSTS_WITHIN_S = 12.0
@@ -63,38 +65,48 @@ def _print(finding: Finding, console: Console) -> None:
 
 
 def _findings(request: DoctorRequest) -> Iterator[Finding]:
+    yield check_python()
+    yield from check_packages()
+    yield from check_ownership()
+    try:
+        yield from _with_settings(request)
+    except ImportError as problem:
+        yield fail(
+            "Other checks",
+            f"cannot be made: {problem}",
+            "Put right what fails above, or reinstall: pip install --force-reinstall smm-bt",
+        )
+
+
+def _with_settings(request: DoctorRequest) -> Iterator[Finding]:
+    from smm_bt.app.doctor_strategy import check_strategy
+    from smm_bt.app.doctor_venue import check_hosts
+
     settings, trouble = _settings(request)
     hosts = _Later(lambda: list(check_hosts(settings, request.venue)))
     if not request.offline:
         hosts.start()
-    yield check_python()
-    packages = check_packages()
-    yield from packages
-    yield from check_ownership()
-    if trouble is not None:
-        yield trouble
-    else:
-        yield from _setting_lines(request, settings)
-    yield from check_folders(settings)
-    if all(finding.level is not Level.FAIL for finding in packages):
-        from smm_bt.app.doctor_strategy import check_strategy
-
-        yield from check_strategy(settings)
+    yield from _setting_lines(request, settings) if trouble is None else [trouble]
+    yield from check_folders({"RUNS_DIR": settings.RUNS_DIR, "DATA_DIR": settings.DATA_DIR})
+    yield from check_strategy(settings)
     yield from [warn("Hosts", "not asked (--offline)")] if request.offline else hosts.result()
 
 
 def _settings(request: DoctorRequest) -> tuple[Settings, Finding | None]:
     """Return the settings, or the defaults and what is wrong with those that were given."""
+    from smm_bt.app.settings import Settings, load_settings
+
     try:
         return load_settings(request.given, folder=request.folder), None
     except SettingsError as problem:
-        return Settings.model_validate({}), fail(
-            "Settings", str(problem), "Correct it; the checks below go by the defaults."
-        )
+        defaults = Settings.model_validate({})
+        return defaults, fail("Settings", str(problem), "Correct it; the checks below go by the defaults.")
 
 
 def _setting_lines(request: DoctorRequest, settings: Settings) -> Iterable[Finding]:
     """Name every setting that was given with its source, secrets masked, and sum up the rest."""
+    from smm_bt.app.settings import settings_by_source
+
     given = settings_by_source(request.given, folder=request.folder)
     shown = settings.public()
     for name, (_, source) in given.items():

@@ -6,14 +6,13 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 
 import smm_bt
 from smm_bt.app.doctor_lines import Finding, fail, ok, warn
-from smm_bt.app.settings import Settings
 
 _OURS = "smm-bt"
 _LEAST_PYTHON = (3, 11)
@@ -154,9 +153,9 @@ def _changed_files(package: str, folder: Path) -> list[str]:
     return changed
 
 
-def check_folders(settings: Settings) -> Iterable[Finding]:
-    """Check that runs and data can be written."""
-    for name, folder in (("RUNS_DIR", settings.RUNS_DIR), ("DATA_DIR", settings.DATA_DIR)):
+def check_folders(folders: Mapping[str, Path]) -> Iterable[Finding]:
+    """Check that the folders of these settings can be written."""
+    for name, folder in folders.items():
         standing = folder.absolute()
         while not standing.exists() and standing != standing.parent:
             standing = standing.parent

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from time import perf_counter
 
 from feeds.made import made_candles
 from smm_bt.app.audit_memory import known_warm_up
 from smm_bt.app.doctor_lines import Finding, fail, ok, warn
 from smm_bt.app.settings import Settings
+from smm_bt.execution.host_clock import SystemClock
 from strategy.contract import SmmColumns, StrategyRefused, compute_columns
 from strategy.loader import SLOT, LocatedStrategy, locate_strategy
 
@@ -24,12 +24,12 @@ def check_strategy(settings: Settings) -> Iterator[Finding]:
         strategy = locate_strategy(settings.STRATEGY_FILE)
         yield _where(strategy)
         frame = made_candles(timeframe=settings.TIMEFRAME or "5m", count=count).frame()
-        compute = strategy.load().compute
+        compute, clock = strategy.load().compute, SystemClock()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            started = perf_counter()
+            started = clock.seconds()
             columns = compute_columns(compute, frame, settings.STRATEGY_PARAMETERS)
-            seconds = perf_counter() - started
+            seconds = clock.seconds() - started
     except StrategyRefused as refusal:
         yield fail("Strategy", str(refusal), "Correct the file; `smm-bt audit` shows more.")
         return

@@ -102,7 +102,8 @@ def doctor(
     """Check this machine, the packages, your strategy file, the settings and the venue; exit 1 if anything fails."""
     from smm_bt.app.doctor import DoctorRequest, examine
 
-    given = {**_given(setting), **({"STRATEGY_FILE": strategy} if strategy is not None else {})}
+    # settings need this project's own feeds; the doctor must be able to say that they are not
+    given = {**(_given(setting) if setting else {}), **({"STRATEGY_FILE": strategy} if strategy is not None else {})}
     examine(DoctorRequest(given, offline=offline, venue=venue), _console())
 
 
