@@ -15,7 +15,7 @@ from smm_bt.app.history_file import Rows, Span, holes_in, missing_spans, read_ro
 from smm_bt.app.history_pages import HistoryReader, Series
 from smm_bt.errors import MarketDataError
 
-_SAVE_EVERY_S = 1.0
+_SAVE_EVERY_S = 0.25
 #: Saving may cost one part in this many of the time: a long file is saved less often.
 _SAVING_SHARE = 20
 
@@ -124,7 +124,7 @@ class SeriesDownload:
             bar(span.end_ms, self._new_rows)
 
     def _save_now_and_then(self) -> None:
-        """Save the first page at once, so that a full disk shows early, then every few seconds."""
+        """Save the first page at once, so that a full disk shows early, then every few moments."""
         now = self._reader.clock.seconds()
         if now - self._saved_at >= max(_SAVE_EVERY_S, _SAVING_SHARE * self._saving_s):
             self._save()
