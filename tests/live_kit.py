@@ -154,7 +154,8 @@ def report_of(folder: Path) -> dict[str, Any]:
 
 def rows_of(folder: Path, sql: str) -> list[tuple[Any, ...]]:
     """Ask a journal, also one that is being written."""
-    with contextlib.closing(sqlite3.connect(folder / "journal.sqlite", timeout=10)) as connection:
+    address = f"{(folder / 'journal.sqlite').absolute().as_uri()}?mode=rw"  # must not make the file
+    with contextlib.closing(sqlite3.connect(address, uri=True, timeout=10)) as connection:
         return connection.execute(sql).fetchall()
 
 

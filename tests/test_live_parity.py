@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_kit import FIVE_MINUTES_MS, START_MS, files_of, report_of, rows_of, run_live, run_replay, strategy_file, trades_of
+from live_kit import (
+    FIVE_MINUTES_MS,
+    START_MS,
+    files_of,
+    report_of,
+    rows_of,
+    run_live,
+    run_replay,
+    strategy_file,
+    trades_of,
+)
 
 from feeds.made import write_candles
 from smm_bt.analytics.equity import read_equity_parquet
@@ -42,9 +52,11 @@ def compare_reports(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
     names = ("total_trades", "win_rate", "total_pnl", "max_drawdown", "final_equity", "fees_usdt", "skipped_entries")
     names += ("conflicting_signals", "pending_signal", "exposure", "candles", "gaps", "missing_candles", "first_candle")
     for name in (*names, "last_candle", "long", "short", "liquidations", "has_profit_target"):
-        assert mine.get(name) == pytest.approx(theirs.get(name), rel=1e-12) if isinstance(
-            mine.get(name), float
-        ) else mine.get(name) == theirs.get(name), name
+        assert (
+            mine.get(name) == pytest.approx(theirs.get(name), rel=1e-12)
+            if isinstance(mine.get(name), float)
+            else mine.get(name) == theirs.get(name)
+        ), name
     assert mine["mode"] == "PAPER"
     assert "embedded exchange" in mine["market_source"]
 

@@ -1,0 +1,169 @@
+"""A live run killed with SIGKILL at any instant goes on from its journal: nothing doubled, nothing lost.
+
+``SMM_BT_KILLS=100`` kills a hundred times in each mode; a few are enough for every day.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_kit import (
+    START_MS,
+    files_of,
+    live_process,
+    report_of,
+    rows_of,
+    run_live,
+    run_replay,
+    strategy_file,
+    trades_of,
+    wait_for,
+)
+
+from smm_bt.app.live_folder import latest_live_run
+from smm_bt.emulator import EmulatorConfig, EmulatorThread
+from smm_bt.errors import RunFailed
+from strategy.contract import StrategyRefused
+
+KILLS = int(os.environ.get("SMM_BT_KILLS", "4"))
+STEPS = "SELECT count(*) FROM equity"
+
+
+def kill_often(folder: Path, run: Path, arguments: list[Any], kills: int, **environment: str) -> int:
+    """Start the run, kill it after a random time, resume it, and so on; return how often it was killed."""
+    chance = random.Random(kills)
+    killed, resume = 0, False
+    while True:
+        more = ["--resume"] if resume else []
+        with live_process(*arguments, *more, "--out", run, "--no-pages", cwd=folder, **environment) as process:
+            steps = rows_of(run, STEPS)[0][0] if resume else 0
+            if killed < kills:
+                wait_or_end(run, process, steps + chance.randrange(1, 12))
+                time.sleep(chance.random() * 0.03)
+                if process.poll() is None:
+                    os.kill(process.pid, signal.SIGKILL)
+                    process.wait(30)
+                    killed += 1
+            else:
+                process.wait(240)
+            if process.returncode != -signal.SIGKILL:
+                output = process.communicate()
+                assert process.returncode == 0, output
+                return killed
+        resume = True
+
+
+def wait_or_end(run: Path, process: subprocess.Popen[str], steps: int) -> None:
+    end = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            if rows_of(run, STEPS)[0][0] >= steps:
+                return
+        except sqlite3.OperationalError:  # the journal is being made
+            time.sleep(0.05)
+        time.sleep(0.005)
+
+
+def test_paper_killed_at_random_instants_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    count = max(100, KILLS * 14)
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, ("BTCUSDT", "ETHUSDT"), count=count, seed=6)
+    expected = run_replay(tmp_path / "replay", strategy, candles)
+    files = [part for path in candles for part in ("--candles", path)]
+    run = tmp_path / "run"
+    arguments = ["--strategy", strategy, "--market", "embedded", "--speed", "max", *files]
+    assert kill_often(tmp_path, run, arguments, KILLS) >= min(KILLS, 3)
+    assert trades_of(run) == expected
+    assert report_of(run)["final_equity"] == report_of(tmp_path / "replay")["final_equity"]
+    assert report_of(run)["max_drawdown"] == report_of(tmp_path / "replay")["max_drawdown"]
+
+
+def test_testnet_killed_at_random_instants_agrees_with_the_venue_which_keeps_running(tmp_path: Path) -> None:
+    count = max(60, KILLS * 14)
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, ("BTCUSDT", "ETHUSDT"), count=count, seed=7)
+    config = EmulatorConfig(
+        candles=tuple(candles),
+        start_ms=START_MS,
+        control=True,
+        weight_limit_1m=0,
+        order_limit_10s=0,
+        order_limit_1m=0,
+    )
+    files = [part for path in candles for part in ("--candles", path)]
+    run = tmp_path / "run"
+    with EmulatorThread(config) as exchange:
+        arguments = ["--mode", "TESTNET", "--strategy", strategy, "--address", exchange.url, "--speed", "max", *files]
+        keys = {
+            "BINANCE_TESTNET_API_KEY": exchange.api_key,
+            "BINANCE_TESTNET_API_SECRET": exchange.api_secret,
+            "RUNS_DIR": str(tmp_path),
+        }
+        assert kill_often(tmp_path, run, arguments, KILLS, **keys) >= min(KILLS, 3)
+        venue = exchange.ledger()
+    agree_with_venue(run, venue)
+    expected = run_replay(tmp_path / "replay", strategy, candles)
+    mine = {(row["symbol"], row["entry_order_id"]) for row in trades_of(run)}
+    theirs = {(row["symbol"], row["entry_order_id"]) for row in expected}
+    assert len(mine & theirs) > 0.7 * len(theirs)
+
+
+def agree_with_venue(run: Path, venue: dict[str, Any]) -> None:
+    """Every execution of the venue is booked once, the wallet is the venue's, no candle has two entries."""
+    ids = Counter(row[0] for row in rows_of(run, "SELECT fill_id FROM fills"))
+    assert set(ids.values()) <= {1}
+    assert len(ids) == len(venue["trades"])
+    bought = sum(row[0] for row in rows_of(run, "SELECT side * qty FROM fills"))
+    there = sum(float(trade["qty"]) * (1 if trade["side"] == "BUY" else -1) for trade in venue["trades"])
+    assert bought == pytest.approx(there, abs=1e-9)
+    wallet = rows_of(run, "SELECT wallet_usdt FROM run")[0][0]
+    assert wallet == pytest.approx(float(venue["wallet"]), abs=1e-6)
+    entries = "SELECT max(n) FROM (SELECT count(*) AS n FROM orders WHERE order_id LIKE '%-entry' GROUP BY order_id)"
+    assert rows_of(run, entries)[0][0] in (1, None)
+
+
+def test_a_run_stopped_by_its_limit_goes_on_and_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, count=90)
+    expected = run_replay(tmp_path / "replay", strategy, candles)
+    run_live(tmp_path / "run", strategy, candles, max_candles=41)
+    assert len(trades_of(tmp_path / "run")) < len(expected)
+    assert latest_live_run(tmp_path) == tmp_path / "run"
+    result = run_live(tmp_path / "run", strategy, candles, resume=True)
+    assert trades_of(tmp_path / "run") == expected
+    assert result.record.decisions == sorted(result.record.decisions, key=lambda decision: decision.candle_ms)
+    assert result.report["final_equity"] == report_of(tmp_path / "replay")["final_equity"]
+
+
+def test_a_changed_strategy_file_does_not_take_over_a_run(tmp_path: Path) -> None:
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, count=30)
+    run_live(tmp_path / "run", strategy, candles, max_candles=10)
+    strategy.write_text(strategy.read_text("utf-8") + "\n# changed\n", "utf-8")
+    with pytest.raises(StrategyRefused, match="has changed since"):
+        run_live(tmp_path / "run", strategy, candles, resume=True)
+
+
+def test_a_running_run_is_not_resumed_a_second_time(tmp_path: Path) -> None:
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, count=40)
+    arguments = ["--strategy", strategy, "--candles", candles[0], "--speed", "60", "--out", tmp_path / "run"]
+    with live_process(*arguments, cwd=tmp_path):
+        wait_for(tmp_path / "run", "SELECT count(*) FROM heartbeat")
+        with pytest.raises(RunFailed, match="running already"):
+            run_live(tmp_path / "run", strategy, candles, resume=True)
+
+
+def test_a_journal_that_was_changed_is_noticed(tmp_path: Path) -> None:
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, count=60)
+    run_live(tmp_path / "run", strategy, candles, max_candles=40)
+    connection = sqlite3.connect(tmp_path / "run" / "journal.sqlite")
+    connection.execute("UPDATE fills SET price = price * 1.01 WHERE id = 2")
+    connection.commit()
+    connection.close()
+    with pytest.raises(RunFailed, match="the journal was changed"):
+        run_live(tmp_path / "run", strategy, candles, resume=True)
