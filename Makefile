@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: replay test lint types imports tests bench equality clean
+.PHONY: paper replay test lint types imports tests bench equality clean
+
+paper: $(VENV)/.run-installed  ## paper-trade live candles; without internet a made market
+	$(BIN)/python examples/paper_live.py
 
 replay: $(VENV)/.run-installed  ## replay made candles with the reference strategy
 	$(BIN)/python examples/replay.py
