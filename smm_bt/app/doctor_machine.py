@@ -129,12 +129,14 @@ def _overwritten(name: str, package: str, found: str) -> Finding:
 def _others_with(package: str, folder: Path) -> Iterator[str]:
     """Yield the distributions other than ours that say they have installed files into ``folder``."""
     for each in distributions():
-        name = each.name
-        if name is None or name.lower().replace("_", "-") == _OURS:
+        if each.name is None or each.name.lower().replace("_", "-") == _OURS:
+            continue
+        listed = each.read_text("RECORD") or each.read_text("installed-files.txt") or ""
+        if f"{package}/" not in listed:  # reading a list is quick, making paths of it is not
             continue
         for file in each.files or ():
             if file.parts[:1] == (package,) and Path(str(each.locate_file(file))).resolve().parent == folder:
-                yield f"{name} {each.version}"
+                yield f"{each.name} {each.version}"
                 break
 
 
