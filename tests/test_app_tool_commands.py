@@ -65,13 +65,15 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.fixture(scope="module")
 def replayed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data and one finished replay, pages included."""
+    """A folder with data and one finished replay; its tearsheet, slow to draw, is only said to be there."""
     folder = tmp_path_factory.mktemp("replayed")
     (folder / "data").mkdir()
     write_csv(folder / "data/BTCUSDT-5m.csv", made_rows(900, price=50_000.0))
     write_strategy(folder / "mine.py")
-    done = smm_bt("replay", "--symbol", "BTCUSDT", "--strategy", "mine.py", "--out", "runs/first", cwd=folder)
+    options = ("--symbol", "BTCUSDT", "--strategy", "mine.py", "--out", "runs/first", "--no-tearsheet")
+    done = smm_bt("replay", *options, cwd=folder)
     assert done.returncode == 0, done.stderr
+    (folder / "runs/first/tearsheet.html").write_text("there")
     return folder
 
 
