@@ -38,7 +38,7 @@ def main() -> int:
             market = MarketChoice(BINANCE)
         except VenueError:
             console.print(f"[bold yellow]Binance cannot be reached from here. {SAYS}[/]", soft_wrap=True)
-            market, made = MarketChoice(EMBEDDED, speed=math.inf), True
+            market, made = MarketChoice(EMBEDDED, speed=math.inf, seed=12), True
         result = live(LiveRequest(settings, market), console)
     except (SmmBtError, CandleError, StrategyRefused, OSError) as problem:
         print(f"examples/paper_live.py: {problem}", file=sys.stderr)

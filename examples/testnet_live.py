@@ -35,7 +35,7 @@ def main() -> int:
             request = LiveRequest(settings, MarketChoice(BINANCE))
         else:
             console.print("[bold yellow]No keys in .env: this run trades the embedded exchange, a MADE market.[/]")
-            request = LiveRequest(settings, MarketChoice(EMBEDDED, speed=math.inf), max_candles=300)
+            request = LiveRequest(settings, MarketChoice(EMBEDDED, speed=math.inf, seed=12), max_candles=300)
         result = live(request, console)
     except (SmmBtError, CandleError, StrategyRefused, OSError) as problem:
         print(f"examples/testnet_live.py: {problem}", file=sys.stderr)

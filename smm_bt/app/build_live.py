@@ -12,6 +12,7 @@ from smm_bt.app.live_market_source import (
     MarketChoice,
     MarketShape,
     MarketSource,
+    Stood,
     embedded_options,
     start_embedded,
 )
@@ -81,7 +82,7 @@ def open_market(
     settings: Settings,
     host: HostClock,
     state: Path | None,
-    resume_ms: int | None,
+    stood: Stood | None,
 ) -> MarketSource:
     """Return the market of a live run, reachable.
 
@@ -99,7 +100,8 @@ def open_market(
         "taker_rate": repr(settings.TAKER_FEE_RATE),
         "state": str(state.absolute()) if testnet and state else None,
     }
-    options = embedded_options(choice, shape, account, settings.WARMUP_CANDLES, resume_ms)
+    remembers = testnet and state is not None and state.exists()
+    options = embedded_options(choice, shape, account, settings.WARMUP_CANDLES, None if remembers else stood)
     embedded = start_embedded(choice, options)
     kind = "candle files" if choice.candles or choice.address else "made market, not real"
     return MarketSource(f"embedded exchange ({kind})", embedded.venue, choice.speed, host, embedded)

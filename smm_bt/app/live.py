@@ -16,7 +16,7 @@ from smm_bt.app import build_live
 from smm_bt.app.clock import now_ms
 from smm_bt.app.live_finish import LiveResult, draw_pages, finish
 from smm_bt.app.live_folder import JOURNAL, held_folder, latest_live_run, open_to_resume
-from smm_bt.app.live_market_source import MarketChoice, MarketShape, MarketSource, shape_of
+from smm_bt.app.live_market_source import MarketChoice, MarketShape, MarketSource, Stood, shape_of
 from smm_bt.app.live_session import LiveSession, SessionParts
 from smm_bt.app.live_settings import MARKET, public_market, recorded_market, recorded_settings
 from smm_bt.app.run_folder import choose_run_folder
@@ -110,12 +110,18 @@ def _resume(request: LiveRequest, console: Console, stop: StopSignal) -> LiveRes
                 "put the old one back, or start a new run."
             )
         host = WatchfulClock(stop)
-        stood_ms = max((each.venue_ms for each in journal.progress().values()), default=None)
-        source = build_live.open_market(choice, shape, settings, host, folder / "exchange.sqlite", stood_ms)
+        source = build_live.open_market(choice, shape, settings, host, folder / "exchange.sqlite", _stood(journal))
         stack.callback(source.close)
         journal.update_run(info, "running")
         parts = SessionParts(request, settings, choice, shape, strategy, source, journal, folder, host, stop, True)
         return _run(parts, console)
+
+
+def _stood(journal: Journal) -> Stood | None:
+    progress = list(journal.progress().values())
+    if not progress:
+        return None
+    return Stood(min(each.first_ms for each in progress), max(each.venue_ms for each in progress))
 
 
 def _describe(
@@ -172,7 +178,7 @@ def _run(parts: SessionParts, console: Console) -> LiveResult:
 def _show(parts: SessionParts, session: LiveSession, result: LiveResult, console: Console) -> None:
     console.print(f"Ended: {session.why_ended or 'stopped'}.", soft_wrap=True, highlight=False, markup=False)
     print_summary(result.report, console=console)
-    if parts.request.pages and result.info.candles > 1:
+    if parts.request.pages and result.info.candles:
         draw_pages(result, parts.journal, session.source, console)
     if result.record.open_positions:
         console.print(f"The position is kept. Go on with: {_how(parts)}", soft_wrap=True, highlight=False)

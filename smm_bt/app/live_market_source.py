@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from feeds.files import read_candles
 from feeds.timeframes import DAY_MS, timeframe_ms
@@ -54,6 +55,13 @@ class MarketChoice:
         return math.isinf(self.speed)
 
 
+class Stood(NamedTuple):
+    """Where a market without a memory of its own is to go on: its time, and the first candle the run dealt with."""
+
+    first_ms: int
+    venue_ms: int
+
+
 @dataclass(frozen=True)
 class MarketShape:
     """The symbols and the timeframe of a run, and the files' first candle where files are played."""
@@ -76,7 +84,7 @@ def shape_of(choice: MarketChoice, symbols: tuple[str, ...], timeframe: str | No
 
 
 def embedded_options(
-    choice: MarketChoice, shape: MarketShape, account: Mapping[str, object], history: int, resume_ms: int | None
+    choice: MarketChoice, shape: MarketShape, account: Mapping[str, object], history: int, stood: Stood | None
 ) -> dict[str, object]:
     """Return the embedded exchange's configuration as plain values.
 
@@ -97,21 +105,18 @@ def embedded_options(
     if choice.speed > 1:  # its minute has more requests than a real one, and harms nobody
         options |= {"weight_limit_1m": 0, "order_limit_10s": 0, "order_limit_1m": 0}
     if choice.candles:
-        return options | {"start_ms": resume_ms or shape.first_ms}
+        return options | {"start_ms": stood.venue_ms if stood is not None else shape.first_ms}
     days = MADE_DAYS if choice.stepped else _RUNNING_DAYS
     made = history + days * DAY_MS // length_ms
-    passed = 0 if resume_ms is None else max(0, (resume_ms - _MADE_EPOCH_MS) // length_ms - history)
+    passed = 0 if stood is None else stood.venue_ms // length_ms - stood.first_ms // length_ms
     return options | {
+        "start_ms": None if stood is None else stood.venue_ms,
         "symbols": list(shape.symbols),
         "timeframe": shape.timeframe,
         "history_candles": history + passed,
         "made_candles": made,
         "seed": choice.seed,
     }
-
-
-#: Where the embedded exchange's made markets begin.
-_MADE_EPOCH_MS = 1_735_689_600_000
 
 
 @dataclass
