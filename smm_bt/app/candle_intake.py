@@ -29,7 +29,7 @@ class Barrier:
     """
 
     wait_s: float = 10.0
-    settle_s: float = 1.0
+    settle_s: float = 3.0
     tries: int = 0
     again_s: float = 5.0
 

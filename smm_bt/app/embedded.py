@@ -41,7 +41,7 @@ class EmbeddedExchange:
     def step(self) -> Stepped:
         """Move a stepped clock to the next candle."""
         status = self._control("POST", "step", {"candles": 1})
-        return Stepped(int(status["server_ms"]), bool(status["finished"]))
+        return Stepped(int(status["now_ms"]), bool(status["finished"]))
 
     def has_finished(self) -> bool:
         """Return whether the candles are used up."""

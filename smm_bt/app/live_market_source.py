@@ -147,7 +147,7 @@ class MarketSource:
         """Return the venue's time."""
         if self.embedded is not None and math.isinf(self.speed):
             status = self.embedded.status()
-            return SteppedClock(self.embedded.step, Stepped(int(status["server_ms"]), bool(status["finished"])))
+            return SteppedClock(self.embedded.step, Stepped(int(status["now_ms"]), bool(status["finished"])))
         finished = self.embedded.has_finished if self.embedded is not None else lambda: False
         return RunningClock(reader.server_time_ms, self.host, self.speed, finished)
 

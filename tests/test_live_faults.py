@@ -1,0 +1,150 @@
+"""What goes wrong at the venue and on the way there: the run goes on by itself, in order, nothing twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_kit import (
+    START_MS,
+    files_of,
+    live_process,
+    rows_of,
+    run_live,
+    run_replay,
+    strategy_file,
+    trades_of,
+    wait_for,
+)
+
+from smm_bt.emulator import EmulatorConfig, EmulatorThread
+from smm_bt.emulator.faults import FaultRule
+
+KLINES = "/fapi/v1/klines"
+WIDE: dict[str, Any] = {"control": True, "weight_limit_1m": 0, "order_limit_10s": 0, "order_limit_1m": 0}
+
+
+def spread(kind: str, times: int = 3, every: int = 17, **options: Any) -> tuple[FaultRule, ...]:
+    """The same fault now and then."""
+    path = options.pop("path", KLINES)
+    return tuple(FaultRule(kind, path=path, skip=5 + every * number, **options) for number in range(times))
+
+
+FAULTS: dict[str, tuple[FaultRule, ...]] = {
+    "candles twice": spread("duplicate_candles", 8, 7),
+    "candles out of order": spread("shuffled_candles", 8, 7),
+    "candles late": spread("late_candles", 5, 11),
+    "answers cut off": spread("malformed"),
+    "pages instead of answers": spread("http") + spread("html", 2),
+    "connections reset": spread("reset"),
+    "too many requests": spread("http", 2, status=429, retry_after=1),
+    "banned": spread("http", 1, status=418, retry_after=1),
+    "no price for a moment": spread("reset", 6, 2, path="/fapi/v1/ticker/bookTicker"),
+    "a venue whose clock is ahead": (FaultRule("clock", path=KLINES, skip=10, offset_ms=120_000),),
+    "a venue whose clock is behind": (FaultRule("clock", path=KLINES, skip=10, offset_ms=-120_000),),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_changes_no_trade(name: str, tmp_path: Path) -> None:
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, count=70, seed=11)
+    expected = run_replay(tmp_path / "replay", strategy, candles)
+    with EmulatorThread(
+        EmulatorConfig(candles=tuple(candles), start_ms=START_MS, faults=FAULTS[name], **WIDE)
+    ) as venue:
+        run_live(tmp_path / "run", strategy, candles, address=venue.url)
+    assert trades_of(tmp_path / "run") == expected
+    assert len(expected) > 3
+
+
+def test_an_outage_is_said_once_and_waited_out(tmp_path: Path) -> None:
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, count=50, seed=12)
+    expected = run_replay(tmp_path / "replay", strategy, candles)
+    outage = (FaultRule("reset", path=KLINES, skip=20, count=5),)
+    with EmulatorThread(EmulatorConfig(candles=tuple(candles), start_ms=START_MS, faults=outage, **WIDE)) as venue:
+        run_live(tmp_path / "run", strategy, candles, address=venue.url)
+    assert trades_of(tmp_path / "run") == expected
+    kinds = [row[0] for row in rows_of(tmp_path / "run", "SELECT kind FROM events")]
+    assert kinds.count("connection_lost") == kinds.count("connection_restored") == 1
+
+
+def test_a_candle_that_does_not_come_is_gone_on_without_and_taken_in_later(tmp_path: Path) -> None:
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, ("BTCUSDT", "ETHUSDT"), count=40, seed=13)
+    late = FaultRule("late_candles", path=KLINES, where={"symbol": "ETHUSDT"}, skip=12, count=3)
+    with EmulatorThread(EmulatorConfig(candles=tuple(candles), start_ms=START_MS, faults=(late,), **WIDE)) as venue:
+        run_live(tmp_path / "run", strategy, candles, address=venue.url)
+    progress = rows_of(tmp_path / "run", "SELECT symbol, candles, missing_candles FROM progress ORDER BY symbol")
+    assert progress == [("BTCUSDT", 40, 0), ("ETHUSDT", 40, 0)]
+    (message,) = [
+        row[0] for row in rows_of(tmp_path / "run", "SELECT message FROM events WHERE kind = 'candle_absent'")
+    ]
+    assert "ETHUSDT" in message
+    assert rows_of(tmp_path / "run", "SELECT count(*) FROM equity") == [(40,)]
+
+
+def test_candles_missed_while_the_bot_was_down_open_nothing_but_are_looked_at(tmp_path: Path) -> None:
+    strategy = strategy_file(tmp_path)
+    candles = files_of(tmp_path, count=80, seed=14, volatility=0.01)
+    settings = {"CLOSE_ON_OPPOSITE_SIGNAL": True, "STRATEGY_PARAMETERS": {"density": 0.4}}
+    with EmulatorThread(EmulatorConfig(candles=tuple(candles), start_ms=START_MS, **WIDE)) as venue:
+        run_live(tmp_path / "run", strategy, candles, address=venue.url, settings=settings, max_candles=30)
+        (before,) = rows_of(tmp_path / "run", "SELECT last_ms FROM progress")[0]
+        venue.step(20)
+        run_live(tmp_path / "run", strategy, candles, address=venue.url, resume=True)
+    newest = before + 20 * 300_000
+    assert rows_of(tmp_path / "run", "SELECT candles, missing_candles FROM progress") == [(80, 0)]
+    inside = f"candle_ms > {before} AND candle_ms < {newest}"
+    assert rows_of(tmp_path / "run", f"SELECT count(*) FROM decisions WHERE entry_side != 0 AND {inside}") == [(0,)]
+    assert rows_of(tmp_path / "run", "SELECT count(*) FROM events WHERE kind = 'entry_dropped'")[0][0] > 0
+    closed = f"SELECT close_reason, exit_ms FROM trades WHERE exit_ms > {before + 300_000} ORDER BY exit_ms LIMIT 1"
+    reason, exit_ms = rows_of(tmp_path / "run", closed)[0]
+    assert reason in ("profit_target", "opposite_signal")
+    assert exit_ms == newest + 300_000  # when the bot was back, not when it should have happened
+
+
+@pytest.mark.parametrize("seconds", [1.0, 3.0])
+def test_candles_that_pass_during_an_outage_are_filled_in_in_order(tmp_path: Path, seconds: float) -> None:
+    strategy = strategy_file(tmp_path)
+    config = EmulatorConfig(symbols=("BTCUSDT",), speed=1500.0, history_candles=200, made_candles=5000, **WIDE)
+    with EmulatorThread(config) as venue:
+        arguments = ["--strategy", strategy, "--address", venue.url, "--speed", "1500", "--set", "WARMUP_CANDLES=100"]
+        run = tmp_path / "run"
+        with live_process(*arguments, "--out", run, "--no-pages", cwd=tmp_path) as process:
+            wait_for(run, "SELECT count(*) FROM equity", at_least=5)
+            venue.add_fault(FaultRule("http", path="/fapi/*", count=None))
+            time.sleep(seconds)
+            venue.clear_faults()
+            passed = rows_of(run, "SELECT count(*) FROM equity")[0][0]
+            wait_for(run, "SELECT count(*) FROM equity", at_least=passed + int(seconds * 5) + 5)
+            os.kill(process.pid, signal.SIGINT)
+            _, complaints = process.communicate(timeout=60)
+    assert process.returncode == 0, complaints
+    first, last, count = rows_of(run, "SELECT first_ms, last_ms, candles FROM progress")[0]
+    assert count == (last - first) // 300_000 + 1
+    times = [row[0] for row in rows_of(run, "SELECT time_ms FROM equity")]
+    assert times == list(range(first, last + 1, 300_000))
+    kinds = [row[0] for row in rows_of(run, "SELECT kind FROM events")]
+    assert kinds.count("connection_lost") == kinds.count("connection_restored") >= 1
+    assert "gap" not in kinds
+
+
+def test_a_venue_that_disappears_for_good_is_waited_for_until_a_person_ends_the_run(tmp_path: Path) -> None:
+    strategy = strategy_file(tmp_path)
+    config = EmulatorConfig(symbols=("BTCUSDT",), speed=1500.0, history_candles=200, made_candles=5000, **WIDE)
+    run = tmp_path / "run"
+    with EmulatorThread(config) as venue:
+        arguments = ["--strategy", strategy, "--address", venue.url, "--speed", "1500", "--set", "WARMUP_CANDLES=100"]
+        with live_process(*arguments, "--out", run, "--no-pages", cwd=tmp_path) as process:
+            wait_for(run, "SELECT count(*) FROM equity", at_least=5)
+            venue.add_fault(FaultRule("reset", path="/fapi/*", count=None))
+            wait_for(run, "SELECT count(*) FROM events WHERE kind = 'connection_lost'")
+            begin = time.monotonic()
+            os.kill(process.pid, signal.SIGINT)
+            said, complaints = process.communicate(timeout=60)
+    assert process.returncode == 0, complaints
+    assert "connection lost" in said
+    assert time.monotonic() - begin < 20
