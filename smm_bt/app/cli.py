@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, cast
@@ -15,7 +14,8 @@ from typer.exceptions import TyperException
 
 from smm_bt import __version__
 from smm_bt.app import live_commands, tool_commands
-from smm_bt.errors import Interrupted, SmmBtError, UsageError
+from smm_bt.app.arguments import console, moment, settings_with
+from smm_bt.errors import Interrupted, SmmBtError
 
 app = typer.Typer(
     name="smm-bt",
@@ -68,10 +68,8 @@ def replay(
     from smm_bt.app.inputs import ReplayFiles
     from smm_bt.app.replay import ReplayRequest
     from smm_bt.app.replay import replay as run_replay
-    from smm_bt.app.settings import load_settings
 
-    overrides = _settings_given(setting) | {"STRATEGY_FILE": strategy, "TIMEFRAME": timeframe}
-    settings = load_settings({key: value for key, value in overrides.items() if value is not None})
+    settings = settings_with(setting, STRATEGY_FILE=strategy, TIMEFRAME=timeframe)
     files = ReplayFiles(
         candles=[*(candles or ()), *(more or ())],
         symbols=symbol or (),
@@ -79,47 +77,15 @@ def replay(
         funding=funding or (),
         exchange_info=exchange_info,
         brackets=brackets,
-        since_ms=_moment(since, "--since"),
-        until_ms=_moment(until, "--until"),
+        since_ms=moment(since, "--since"),
+        until_ms=moment(until, "--until"),
         cache=cache,
     )
-    run_replay(ReplayRequest(files, settings, out, engine, tearsheet, chart), _console())
+    run_replay(ReplayRequest(files, settings, out, engine, tearsheet, chart), console())
 
 
 tool_commands.register(app)
 live_commands.register(app)
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=80, color_system=None)
-
-
-def _settings_given(pairs: list[str] | None) -> dict[str, Any]:
-    from smm_bt.app.settings import known_setting
-
-    given: dict[str, Any] = {}
-    for pair in pairs or ():
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise UsageError(f"--set {pair}: write it as KEY=VALUE, for example --set SLIPPAGE_BPS=2.")
-        given[known_setting(key.strip(), "--set")] = value.strip()
-    return given
-
-
-def _moment(text: str | None, option: str) -> int | None:
-    if text is None:
-        return None
-    if text.isdigit() and len(text) == 13:  # milliseconds; ten digits would be seconds, eight are a date
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{option} {text}: this is no date; write it like 2025-01-31 or 2025-01-31T12:00.") from None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(aware.timestamp() * 1000)
 
 
 def main(arguments: list[str] | None = None) -> int:

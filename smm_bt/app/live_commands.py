@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smm_bt.app.arguments import console, moment, settings_with
 from smm_bt.errors import UsageError
 
 if TYPE_CHECKING:
     from smm_bt.app.live_market_source import MarketChoice
-    from smm_bt.app.settings import Settings
 
 _Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
@@ -55,42 +55,35 @@ def live(
     """Trade live candles with virtual money or on a demo account. Ctrl-C ends it cleanly (exit code 0)."""
     from smm_bt.app.live import LiveRequest
     from smm_bt.app.live import live as run_live
-    from smm_bt.app.live_market_source import MarketChoice
 
     overrides = {"TRADING_MODE": mode, "SYMBOLS": symbols, "TIMEFRAME": timeframe, "STRATEGY_FILE": strategy}
-    settings = _settings(setting, **overrides)
-    name = "embedded" if (candles or address) and market == "binance" else market
-    choice: MarketChoice = MarketChoice(
-        name=name,
-        speed=_speed(speed),
-        candles=tuple(candles or ()),
-        mark=tuple(mark or ()),
-        funding=tuple(funding or ()),
-        exchange_info=exchange_info,
-        brackets=brackets,
-        address=address,
-        seed=seed,
-    )
+    settings = settings_with(setting, **overrides)
+    played = {"candles": tuple(candles or ()), "mark": tuple(mark or ()), "funding": tuple(funding or ())}
+    rules = {"exchange_info": exchange_info, "brackets": brackets}
+    choice = _market(market, speed, address=address, seed=seed, **played, **rules)
     if resume and out is not None and not out.exists():
         out = settings.RUNS_DIR / out
-    request = LiveRequest(
-        settings=settings,
-        market=choice,
-        out=out,
-        resume=resume,
-        until_ms=_moment(until),
-        max_candles=max_candles,
-        close_on_exit=close_on_exit,
-        pages=pages,
-    )
-    run_live(request, _console())
+    ends: dict[str, Any] = {
+        "until_ms": moment(until, "--until"),
+        "max_candles": max_candles,
+        "close_on_exit": close_on_exit,
+    }
+    run_live(LiveRequest(settings, choice, out=out, resume=resume, pages=pages, **ends), console())
+
+
+def _market(name: str, speed: str, **options: Any) -> MarketChoice:
+    """Return the market to trade on; candles or an address given mean the embedded exchange."""
+    from smm_bt.app.live_market_source import MarketChoice
+
+    embedded = name == "binance" and (options["candles"] or options["address"])
+    return MarketChoice("embedded" if embedded else name, speed=_speed(speed), **options)
 
 
 def status(run: _Run, debug: _Debug = False) -> None:
     """Show what a bot is doing; works on a running one and from any shell."""
     from smm_bt.app.live_remote import show_status
 
-    show_status(_folder(run), _console())
+    show_status(_folder(run), console())
 
 
 def close(
@@ -122,7 +115,7 @@ def _ask(run: Path, request: str, symbol: str, wait_s: float) -> None:
 def _folder(run: Path) -> Path:
     if run.is_dir():
         return run
-    found = _settings(None).RUNS_DIR / run
+    found = settings_with(None).RUNS_DIR / run
     if not found.is_dir():
         raise UsageError(f"There is no run {run}, neither here nor in RUNS_DIR.")
     return found
@@ -138,34 +131,3 @@ def _speed(text: str) -> float:
     if not 0 < speed <= 1_000_000:
         raise UsageError(f"--speed {text}: give how many times faster than real time, up to 1000000, or max.")
     return speed
-
-
-def _settings(pairs: list[str] | None, **overrides: Any) -> Settings:
-    from smm_bt.app.settings import known_setting, load_settings
-
-    given: dict[str, Any] = {}
-    for pair in pairs or ():
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise UsageError(f"--set {pair}: write it as KEY=VALUE, for example --set SLIPPAGE_BPS=2.")
-        given[known_setting(key.strip(), "--set")] = value.strip()
-    return load_settings(given | {key: value for key, value in overrides.items() if value is not None})
-
-
-def _moment(text: str | None) -> int | None:
-    if text is None:
-        return None
-    from datetime import UTC, datetime
-
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--until {text}: this is no date; write it like 2026-01-31T12:00.") from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=80, color_system=None)

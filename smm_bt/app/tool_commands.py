@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from smm_bt.app.arguments import console, moment, settings_given, settings_with
 
 _Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
@@ -39,8 +41,8 @@ def audit(
     from smm_bt.app.audit import AuditRequest
     from smm_bt.app.audit import audit as run_audit
 
-    settings = _settings(setting, STRATEGY_FILE=strategy, TIMEFRAME=timeframe)
-    run_audit(AuditRequest(settings, [*(candles or ()), *(more or ())], budget), _console())
+    settings = settings_with(setting, STRATEGY_FILE=strategy, TIMEFRAME=timeframe)
+    run_audit(AuditRequest(settings, [*(candles or ()), *(more or ())], budget), console())
 
 
 def report(
@@ -55,7 +57,7 @@ def report(
     """Show a run's summary and rebuild its missing files from the journal, also of a run that was killed."""
     from smm_bt.app.rebuild import RebuildRequest, rebuild
 
-    rebuild(RebuildRequest(_settings(setting), run, candles or (), force), _console())
+    rebuild(RebuildRequest(settings_with(setting), run, candles or (), force), console())
 
 
 def download(
@@ -72,24 +74,23 @@ def download(
     debug: _Debug = False,
 ) -> None:
     """Fetch public history into DATA_DIR as Parquet; run again, it goes on where the file ends."""
-    from smm_bt.app.cli import _moment
     from smm_bt.app.download import DownloadRequest
     from smm_bt.app.download import download as run_download
 
-    settings = _settings(setting, TIMEFRAME=timeframe)
+    settings = settings_with(setting, TIMEFRAME=timeframe)
     request = DownloadRequest(
         settings=settings,
         symbols=[symbol.upper() for symbol in symbols or ()],
         timeframe=settings.TIMEFRAME,
-        since_ms=_moment(since, "--since"),
-        until_ms=_moment(until, "--until"),
+        since_ms=moment(since, "--since"),
+        until_ms=moment(until, "--until"),
         funding=funding,
         mark=mark,
         exchange_info=exchange_info,
         brackets=brackets,
         venue=venue,
     )
-    run_download(request, _console())
+    run_download(request, console())
 
 
 def doctor(
@@ -103,8 +104,8 @@ def doctor(
     from smm_bt.app.doctor import DoctorRequest, examine
 
     # settings need this project's own feeds; the doctor must be able to say that they are not
-    given = {**(_given(setting) if setting else {}), **({"STRATEGY_FILE": strategy} if strategy is not None else {})}
-    examine(DoctorRequest(given, offline=offline, venue=venue), _console())
+    given = settings_given(setting) | ({} if strategy is None else {"STRATEGY_FILE": strategy})
+    examine(DoctorRequest(given, offline=offline, venue=venue), console())
 
 
 def emulator(context: typer.Context) -> None:
@@ -116,21 +117,3 @@ def emulator(context: typer.Context) -> None:
     except KeyboardInterrupt:  # before it serves; once it does, an interrupt ends it cleanly
         code = 130
     raise typer.Exit(code)
-
-
-def _settings(pairs: list[str] | None, **given: Any) -> Any:
-    from smm_bt.app.settings import load_settings
-
-    return load_settings(_given(pairs) | {key: value for key, value in given.items() if value is not None})
-
-
-def _given(pairs: list[str] | None) -> dict[str, Any]:
-    from smm_bt.app.cli import _settings_given
-
-    return _settings_given(pairs)
-
-
-def _console() -> Any:
-    from smm_bt.app.cli import _console as console
-
-    return console()
