@@ -17,8 +17,11 @@ import pytest
 import typer
 
 from feeds.made import made_candles, write_candles
+from smm_bt.app.audit import LooksAhead
 from smm_bt.app.cli import app, main
+from smm_bt.app.live_folder import latest_live_run
 from smm_bt.app.settings import Settings, load_settings
+from smm_bt.errors import Interrupted, RunFailed, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
 README, README_AR = ROOT / "README.md", ROOT / "README.ar.md"
@@ -27,7 +30,7 @@ PAIRS = [(README, README_AR), (SPECIFICATION, SPECIFICATION_AR)]
 DOCUMENTS = [path for pair in PAIRS for path in pair]
 CHANGELOG, DOTENV, TOML = ROOT / "CHANGELOG.md", ROOT / ".env.example", ROOT / "smm.example.toml"
 
-#: Named in the documents and made by a person or a run; examples/paper_live.py is announced as not there yet.
+#: Named in the documents and made by a person or a run.
 NOT_IN_THE_REPOSITORY = {
     "BTCUSDT-5m_2025.csv.gz",
     ".env",
@@ -37,7 +40,6 @@ NOT_IN_THE_REPOSITORY = {
     "data/BTCUSDT-5m.parquet",
     "data/made/BTCUSDT-5m_made.csv.gz",
     "equity.parquet",
-    "examples/paper_live.py",
     "journal.sqlite",
     "report.json",
     "run.log",
@@ -201,21 +203,56 @@ def test_every_command_and_option_in_the_documents_exists(path: Path) -> None:
 
 def test_the_readme_shows_the_commands_a_newcomer_needs() -> None:
     shell = "\n".join(block.text for block in blocks(README, "sh"))
+    assert re.match(r"make paper .*\nmake test ", shell), "the first two commands"
     assert "make replay" in shell
-    assert "make test" in shell
     assert any(command.startswith("replay") for command in commands_in(README))
 
 
-def test_the_readme_s_commands_run_after_make_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", [README, README_AR], ids=name_of)
+def test_every_command_has_its_row_in_the_readme(path: Path) -> None:
+    group: Any = typer.main.get_command(app)
+    rows = re.findall(r"^\| `smm-bt ([a-z-]+)` \|", read(path), re.MULTILINE)
+    assert sorted(rows) == sorted(group.commands)
+
+
+@pytest.mark.parametrize("path", [README, README_AR], ids=name_of)
+def test_every_exit_code_is_documented(path: Path) -> None:
+    table = {int(code) for code in re.findall(r"^\| (\d+) \| ", prose(path), re.MULTILINE)}
+    assert table == {0, Interrupted.exit_code, LooksAhead.exit_code, RunFailed.exit_code, UsageError.exit_code}
+
+
+#: What makes a command of the README quick and keeps it on this machine.
+QUICKER = {
+    "replay": ("--no-tearsheet", "--no-chart"),
+    "live": ("--no-pages",),
+    "doctor": ("--offline",),
+    "audit": ("--budget", "10"),
+    "close": ("--wait", "0"),
+    "pause": ("--wait", "0"),
+    "resume-entries": ("--wait", "0"),
+}
+
+
+def wants_binance(words: list[str]) -> bool:
+    return words[0] == "download" or (words[0] == "live" and not {"embedded", "--resume"} & set(words))
+
+
+def test_the_readme_s_commands_run_after_make_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     write_candles(made_candles(count=2_000), tmp_path / "data" / "made" / "BTCUSDT-5m_made.csv.gz")
     monkeypatch.chdir(tmp_path)
-    lines = [line for block in blocks(README, "sh") for line in block.text.splitlines() if "smm-bt" in line]
-    for line in lines:
-        arguments = line.partition("  #")[0].split()[1:]
-        quicker = [] if "--help" in arguments else ["--no-tearsheet", "--no-chart"]
-        assert main([*arguments, *quicker]) == 0, line
-    assert len(list((tmp_path / "runs").iterdir())) == sum("--help" not in line for line in lines)
+    lines = [line for block in blocks(README, "sh") for line in block.text.splitlines() if "/smm-bt " in line]
+    every = [line.partition("  #")[0].split()[1:] for line in lines]
+    here = [words for words in every if not wants_binance(words)]
+    assert {words[0] for words in every} >= {*QUICKER, "download", "status"}
+    for words in here:
+        named = [latest_live_run(Path("runs")).name if word == "RUN" else word for word in words]
+        assert main([*named, *QUICKER.get(words[0], ())]) == 0, words
+    begun = [words for words in here if words[0] in ("replay", "live") and "--resume" not in words]
+    assert len([path for path in (tmp_path / "runs").iterdir() if path.is_dir()]) == len(begun)
+    assert "the bot is not running" in capsys.readouterr().out
 
 
 def test_make_targets_in_the_documents_exist() -> None:
