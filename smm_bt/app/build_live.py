@@ -51,6 +51,16 @@ def build_live_account(
     )
 
 
+def check_symbols(symbols: tuple[str, ...], choice: MarketChoice, settings: Settings) -> None:
+    """Refuse symbols a simulated account has no market rules for, before anything is started.
+
+    Raises:
+        UsageError: no rules are known and no file gives them.
+    """
+    if settings.TRADING_MODE is TradingMode.PAPER:
+        load_instruments(symbols, choice.exchange_info, choice.brackets)
+
+
 def trading_venue(settings: Settings, source: MarketSource) -> PracticeVenue:
     """Return where TESTNET orders go: the embedded exchange if the market is one, else the demo venue."""
     return practice_venue(settings.TRADING_MODE, source.embedded.url if source.embedded is not None else None)
@@ -103,5 +113,5 @@ def open_market(
     remembers = testnet and state is not None and state.exists()
     options = embedded_options(choice, shape, account, settings.WARMUP_CANDLES, None if remembers else stood)
     embedded = start_embedded(choice, options)
-    kind = "candle files" if choice.candles or choice.address else "made market, not real"
+    kind = "candle files" if choice.candles else "found running" if choice.address else "made market, not real"
     return MarketSource(f"embedded exchange ({kind})", embedded.venue, choice.speed, host, embedded)

@@ -126,6 +126,10 @@ class CandleIntake:
             return now_ms == self._given_up_ms
         return self._host.seconds() < self._not_before_s
 
+    def rest_s(self) -> float:
+        """Return for how many seconds nothing need be asked because an answer is being given time."""
+        return max(0.0, self._not_before_s - self._host.seconds())
+
     def collect(self, now_ms: int, held: Collection[str]) -> bool:
         """Ask for what has closed by ``now_ms``; return whether anything was queued.
 

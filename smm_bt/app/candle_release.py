@@ -175,7 +175,9 @@ class CandleRelease:
         try:
             self._watch_clock()
             now = self._clock.now_ms()
-            if not self._clock.advance(self._intake.due_ms(now), _SLICE_S):
+            rest_s = self._intake.rest_s()
+            slice_s = min(_SLICE_S, rest_s + 0.001) if rest_s else _SLICE_S
+            if not self._clock.advance(self._intake.due_ms(now), slice_s):
                 self._look_at_marks()
                 return
             self._intake.collect(self._clock.sync(), self._held())

@@ -23,8 +23,7 @@ from smm_bt.app.run_folder import choose_run_folder
 from smm_bt.app.run_log import RunLog
 from smm_bt.app.settings import Settings
 from smm_bt.app.stop_signal import StopSignal, WatchfulClock
-from smm_bt.errors import Interrupted, RunFailed
-from smm_bt.execution.market_rules import load_instruments
+from smm_bt.errors import Interrupted, RunFailed, SmmBtError
 from smm_bt.model import LEVERAGE, RISK_FRACTION
 from strategy.contract import StrategyRefused
 from strategy.loader import LocatedStrategy, locate_strategy
@@ -64,7 +63,7 @@ def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResu
     shape = shape_of(choice, settings.SYMBOLS, settings.TIMEFRAME)
     strategy = locate_strategy(settings.STRATEGY_FILE)
     strategy.load()
-    load_instruments(shape.symbols, choice.exchange_info, choice.brackets)
+    build_live.check_symbols(shape.symbols, choice, settings)
     label = f"{settings.TRADING_MODE}-{'-'.join(shape.symbols)}"[:40].rstrip("-")
     folder = choose_run_folder(settings.RUNS_DIR, request.out, label)
     with ExitStack() as stack:
@@ -157,18 +156,26 @@ def _run(parts: SessionParts, console: Console) -> LiveResult:
     """Run the session; whatever happens, what the journal holds becomes files."""
     with RunLog(parts.folder / "run.log") as log:
         session = LiveSession(parts, log, console)
+        problem: Exception | None = None
         try:
             session.run()
         except KeyboardInterrupt:
             raise Interrupted(
                 f"Stopped at once; the journal has everything up to the last step. Go on with: {_how(parts)}"
             ) from None
+        except (SmmBtError, StrategyRefused) as failed:
+            problem = failed
+            log.write("failed", message=str(failed))
+            if not parts.journal.progress():
+                raise
         finally:
             session.write_down()
             session.source.close()
         result = finish(parts.journal, parts.folder, session.why_ended, has_profit_target=session.has_profit_target())
         log.write("ended", why=session.why_ended, trades=len(result.record.trades))
         _show(parts, session, result, console)
+    if problem is not None:
+        raise problem
     failure = session.failure()
     if failure is not None:
         raise RunFailed(f"{failure} The run is kept; go on with: {_how(parts)}") from failure

@@ -128,7 +128,9 @@ class LiveBooks:
         for (symbol, candle_ms), theirs in wanted.items():
             close = next((str(o.info.get("reason")) for o in theirs if o.info.get("reduce_only")), "")
             entries = [1 if o.isbuy() else -1 for o in theirs if not o.info.get("reduce_only")]
-            self.journal.record_pending_signal(PendingSignal(symbol, candle_ms, close, entries[0] if entries else 0))
+            signal = PendingSignal(symbol, candle_ms, close, entries[0] if entries else 0)
+            if signal not in self.journal.pending_signals():
+                self.journal.record_pending_signal(signal)
             for order in theirs:
                 self._broker.cancel(order)
 
