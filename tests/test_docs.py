@@ -173,8 +173,8 @@ def test_every_signature_of_part_c_is_the_real_one(stub: Stub) -> None:
 
 def test_part_c_shows_what_the_layers_offer() -> None:
     shown = {stub.name for stub in stubs()}
-    assert len(shown) > 50
-    assert {"strategy/rules.py:decide", "smm_bt/execution/sizing.py:position_size"} <= shown
+    assert len(shown) > 60
+    assert {"strategy/rules.py:decide", "smm_bt/execution/sizing.py:position_size", "smm_bt/app/live.py:live"} <= shown
 
 
 # Names: commands, options, settings, files

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,20 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 #: What the program consists of; runs, data and the user's own files stay behind.
 PACKAGES = ("examples", "feeds", "strategy", "smm_bt")
 
+
+#: What a process without internet sees: no name but its own leads anywhere. Python runs this at its start.
+OFFLINE = """
+import socket
+
+_look_up = socket.getaddrinfo
+
+def getaddrinfo(host, *rest, **options):
+    if host not in (None, "localhost", "127.0.0.1", "::1"):
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    return _look_up(host, *rest, **options)
+
+socket.getaddrinfo = getaddrinfo
+"""
 
 Done = subprocess.CompletedProcess[str]
 
@@ -27,23 +42,27 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     unwanted = shutil.ignore_patterns("__pycache__", "compute_smm.py")
     for name in PACKAGES:
         shutil.copytree(ROOT / name, folder / name, ignore=unwanted)
+    (folder.parent / "offline").mkdir()
+    (folder.parent / "offline" / "sitecustomize.py").write_text(OFFLINE, "utf-8")
     return folder
 
 
 @pytest.fixture(scope="module")
 def first_runs(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
-    """Each example run once, from a folder that is not the project's."""
+    """Each example run once, two at a time, from a folder that is not the project's."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    return {example.name: run(checkout / "examples" / example.name, elsewhere) for example in EXAMPLES}
+    with ThreadPoolExecutor(2) as pool:
+        begun = {each.name: pool.submit(run, checkout / "examples" / each.name, elsewhere) for each in EXAMPLES}
+        return {name: done.result() for name, done in begun.items()}
 
 
 def run(example: Path, cwd: Path, **environment: str) -> Done:
-    """Run ``example`` in ``cwd`` with nothing of this test session's environment but what Python needs."""
+    """Run ``example`` in ``cwd``, offline, with nothing of this test session's environment but what Python needs."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return subprocess.run(
         [sys.executable, str(example)],
         cwd=cwd,
-        env=kept | environment,
+        env=kept | {"PYTHONPATH": str(example.parents[2] / "offline")} | environment,
         capture_output=True,
         text=True,
         timeout=240,
@@ -79,6 +98,35 @@ def test_the_replay_example_says_that_its_market_is_made_and_leaves_a_run_folder
         assert (folder / name).stat().st_size > 0
         assert f"{folder / name}\n" in done.stdout
     assert not list((checkout / "data").glob("*.csv.gz")), "--symbol must not find made candles"
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "candles"), [("paper_live.py", "PAPER", 864), ("testnet_live.py", "TESTNET", 300)]
+)
+def test_the_live_examples_trade_a_made_market_where_there_is_no_other(
+    name: str, mode: str, candles: int, checkout: Path, first_runs: dict[str, Done]
+) -> None:
+    """Where Binance answers, paper_live.py goes on until Ctrl-C; the processes of these tests are offline."""
+    done = first_runs[name]
+    assert done.stdout.count("MADE") == (2 if mode == "PAPER" else 1)
+    folder = folder_of(done)
+    assert folder.parent == checkout / "runs"
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    assert report["mode"] == mode
+    assert report["market_source"] == "embedded exchange (made market, not real)"
+    assert (report["candles"], report["symbols"]) == (candles, ["BTCUSDT"])
+    assert report["total_trades"] > 0
+    for file in ("trades.csv", "equity.parquet", "journal.sqlite", "run.log", "tearsheet.html", "chart.html"):
+        assert (folder / file).stat().st_size > 0
+        assert f"{folder / file}\n" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["paper_live.py", "testnet_live.py"])
+def test_the_live_examples_say_what_is_wrong_in_a_sentence(name: str, checkout: Path, tmp_path: Path) -> None:
+    done = run(checkout / "examples" / name, tmp_path, WARMUP_CANDLES="many")
+    assert done.returncode == 1
+    assert "WARMUP_CANDLES" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_replay_example_runs_the_file_in_the_slot_when_there_is_one(checkout: Path, tmp_path: Path) -> None:
