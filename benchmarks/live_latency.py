@@ -63,20 +63,23 @@ class Exchange:
         }
         self.child = EmbeddedChild(options)
 
-    def ask(self, action: str) -> Any:
-        """Send a control request."""
+    def ask(self, path: str) -> Any:
+        """Send a request."""
         parts = urlsplit(self.child.url)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
-        connection.request("GET", f"/emulator/{action}")
+        connection.request("GET", path)
         answer = json.loads(connection.getresponse().read())
         connection.close()
         return answer
 
     def ahead_ms(self) -> float:
         """How far the venue's time is ahead of this machine's."""
-        before = time.time() * 1000
-        now = self.ask("status")["now_ms"]
-        return float(now - (before + time.time() * 1000) / 2)
+        readings = []
+        for _ in range(5):
+            before = time.time() * 1000
+            now = self.ask("/fapi/v1/time")["serverTime"]
+            readings.append((time.time() * 1000 - before, now - (before + time.time() * 1000) / 2))
+        return float(min(readings)[1])
 
 
 def cpu_seconds(process: int) -> float:
@@ -115,7 +118,7 @@ def measure(count: int, minutes: int) -> tuple[list[float], list[float]]:
         process = subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=subprocess.DEVNULL)
         try:
             shares = wait_between_candles(exchange, process, minutes)
-            ahead, requests = exchange.ahead_ms(), exchange.ask("requests")
+            ahead, requests = exchange.ahead_ms(), exchange.ask("/emulator/requests")
         finally:
             process.terminate()
             process.wait(30)

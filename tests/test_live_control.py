@@ -25,7 +25,7 @@ from made_files import smm_bt
 from smm_bt.analytics.journal import Journal
 from smm_bt.app.live_commands import live as live_arguments
 from smm_bt.app.live_market_source import MarketChoice
-from smm_bt.errors import RunFailed, UsageError, VenueError
+from smm_bt.errors import RunFailed, SettingsError, UsageError, VenueError
 
 OPEN = "SELECT count(*) FROM open_positions"
 STEPS = "SELECT count(*) FROM equity"
@@ -145,6 +145,19 @@ def test_when_binance_cannot_be_reached_the_sentence_names_the_embedded_exchange
     with pytest.raises(VenueError, match="--market embedded"):
         live(LiveRequest(settings, MarketChoice()), quiet())
     assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_a_window_an_audit_found_too_short_is_refused(tmp_path: Path) -> None:
+    from smm_bt.app.audit_memory import remember_warm_up
+    from smm_bt.app.settings import load_settings
+    from strategy.loader import locate_strategy
+
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, count=20)
+    given = {"STRATEGY_FILE": strategy, "DATA_DIR": tmp_path / "data", "WARMUP_CANDLES": 50}
+    remember_warm_up(load_settings(given, folder=tmp_path, environment={}), locate_strategy(strategy), 120)
+    with pytest.raises(SettingsError, match="needs 120 candles"):
+        run_live(tmp_path / "run", strategy, candles, settings=given)
+    run_live(tmp_path / "run", strategy, candles, settings=given | {"WARMUP_CANDLES": 120})
 
 
 def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:

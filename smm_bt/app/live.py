@@ -13,6 +13,7 @@ from smm_bt.analytics.journal import Journal
 from smm_bt.analytics.run_info import RunInfo
 from smm_bt.analytics.summary import print_summary
 from smm_bt.app import build_live
+from smm_bt.app.audit_memory import known_warm_up
 from smm_bt.app.clock import now_ms
 from smm_bt.app.live_finish import LiveResult, draw_pages, finish
 from smm_bt.app.live_folder import JOURNAL, held_folder, latest_live_run, open_to_resume
@@ -23,7 +24,7 @@ from smm_bt.app.run_folder import choose_run_folder
 from smm_bt.app.run_log import RunLog
 from smm_bt.app.settings import Settings
 from smm_bt.app.stop_signal import StopSignal, WatchfulClock
-from smm_bt.errors import Interrupted, RunFailed, SmmBtError
+from smm_bt.errors import Interrupted, RunFailed, SettingsError, SmmBtError
 from smm_bt.model import LEVERAGE, RISK_FRACTION
 from strategy.contract import StrategyRefused
 from strategy.loader import LocatedStrategy, locate_strategy
@@ -63,6 +64,7 @@ def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResu
     shape = shape_of(choice, settings.SYMBOLS, settings.TIMEFRAME)
     strategy = locate_strategy(settings.STRATEGY_FILE)
     strategy.load()
+    _check_window(settings, strategy)
     build_live.check_symbols(shape.symbols, choice, settings)
     label = f"{settings.TRADING_MODE}-{'-'.join(shape.symbols)}"[:40].rstrip("-")
     folder = choose_run_folder(settings.RUNS_DIR, request.out, label)
@@ -78,6 +80,16 @@ def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResu
         journal = stack.enter_context(Journal.create(folder / JOURNAL, info, balance))
         parts = SessionParts(request, settings, choice, shape, strategy, source, journal, folder, host, stop, False)
         return _run(parts, console)
+
+
+def _check_window(settings: Settings, strategy: LocatedStrategy) -> None:
+    """Refuse a window that an audit of this strategy has found too short."""
+    needed = known_warm_up(settings, strategy)
+    if needed is not None and needed > settings.WARMUP_CANDLES:
+        raise SettingsError(
+            f"WARMUP_CANDLES is {settings.WARMUP_CANDLES}, and an audit found that {strategy.path.name} needs {needed} "
+            f"candles for the signals it gives on a whole history; set it to {needed} or more."
+        )
 
 
 @contextmanager

@@ -38,20 +38,18 @@ def venue_state(journal: Journal) -> ResumeState:
 def leftovers(journal: Journal, held: Collection[str], length_ms: int) -> list[Leftover]:
     """Return decisions that were not carried out: exits of open positions, and entries on the newest candle.
 
-    An entry counts as carried out once its order has come to any end; an order still on its way is the venue's
+    A decision counts as carried out once its order has come to any end; an order still on its way is the venue's
     business and is found there.
     """
-    ended = {
-        str(row["order_id"]): not ORDER_TRANSITIONS[OrderState(row["state"])]
-        for row in journal.orders()
-        if not row["reduce_only"]
-    }
+    ended = {str(row["order_id"]): not ORDER_TRANSITIONS[OrderState(row["state"])] for row in journal.orders()}
     opened = {fill.symbol: fill.time_ms for fill in journal.fills() if not fill.reduce_only}
     newest = {symbol: progress.last_ms for symbol, progress in journal.progress().items()}
     found: dict[str, Leftover] = {}
     for decision in journal.decisions():
         symbol, candle_ms = decision.symbol, decision.candle_ms
-        exit_due = decision.close_reason and symbol in held and candle_ms + length_ms > opened.get(symbol, 0)
+        done = ended.get(f"{symbol}-{candle_ms}-close", False)
+        since = symbol in held and candle_ms + length_ms > opened.get(symbol, 0)
+        exit_due = decision.close_reason and since and not done
         last = candle_ms == newest.get(symbol)
         entry_due = decision.entry_side and last and not ended.get(f"{symbol}-{candle_ms}-entry", False)
         if exit_due or entry_due:
@@ -60,9 +58,9 @@ def leftovers(journal: Journal, held: Collection[str], length_ms: int) -> list[L
     return list(found.values())
 
 
-def drop_unsent_entries(journal: Journal, time_ms: int, why: str) -> None:
-    """Record that entries which were decided and never carried out will not be."""
+def drop_unsent(journal: Journal, time_ms: int, why: str, *, closes: bool) -> None:
+    """Record that orders which were made and never carried out will not be; ``closes``, too, where others follow."""
     for row in journal.orders(unfinished_only=True):
-        if not row["reduce_only"] and str(row["order_id"]).endswith("-entry"):
+        if closes or not row["reduce_only"]:
             journal.change_order(row["order_id"], OrderState.CANCELED, time_ms, why)
-            journal.record_event(time_ms, "entry_dropped", f"{row['order_id']}: {why}", row["symbol"])
+            journal.record_event(time_ms, "order_dropped", f"{row['order_id']}: {why}", row["symbol"])

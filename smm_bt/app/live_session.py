@@ -23,7 +23,7 @@ from smm_bt.app.live_compute import LiveCompute
 from smm_bt.app.live_controls import LiveControls
 from smm_bt.app.live_events import LiveEvents
 from smm_bt.app.live_market_source import MarketChoice, MarketShape, MarketSource
-from smm_bt.app.live_resume import drop_unsent_entries, leftovers
+from smm_bt.app.live_resume import drop_unsent, leftovers
 from smm_bt.app.live_status import StatusLine
 from smm_bt.app.run_log import RunLog
 from smm_bt.app.settings import Settings
@@ -211,7 +211,7 @@ class LiveSession:
         left = leftovers(journal, account.held(), self._length_ms)
         behind = release.behind or not self._is_fresh()
         if behind and account.paper is not None:
-            drop_unsent_entries(journal, now_ms(), "the run was down when it was due")
+            drop_unsent(journal, now_ms(), "the run was down when it was due", closes=release.behind)
         strategy.take_up(left, behind=release.behind, fresh=not behind)
 
     def _is_fresh(self) -> bool:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _EVERY_S = 0.5
-_PLAIN_EVERY_S = 30.0
+_PLAIN_EVERY_S = 300.0
 
 
 class StatusLine:
@@ -20,7 +20,7 @@ class StatusLine:
 
     def __init__(self, console: Console, host: HostClock, feeds: list[Any], broker: Any, books: LiveBooks) -> None:
         self._console, self._host, self._feeds, self._broker, self._books = console, host, feeds, broker, books
-        self._shown_s = host.seconds() - (_EVERY_S if console.is_terminal else _PLAIN_EVERY_S / 2)
+        self._shown_s = host.seconds() - (_EVERY_S if console.is_terminal else _PLAIN_EVERY_S - 10.0)
         self._live: Any = None
 
     def __enter__(self) -> Self:
