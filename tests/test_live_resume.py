@@ -34,7 +34,7 @@ from smm_bt.emulator import EmulatorConfig, EmulatorThread
 from smm_bt.errors import RunFailed
 from strategy.contract import StrategyRefused
 
-KILLS = int(os.environ.get("SMM_BT_KILLS", "4"))
+KILLS = int(os.environ.get("SMM_BT_KILLS", "3"))
 STEPS = "SELECT count(*) FROM equity"
 
 
@@ -47,7 +47,7 @@ def kill_often(folder: Path, run: Path, arguments: list[Any], kills: int, **envi
         with live_process(*arguments, *more, "--out", run, "--no-pages", cwd=folder, **environment) as process:
             steps = rows_of(run, STEPS)[0][0] if resume else 0
             if killed < kills:
-                wait_or_end(run, process, steps + chance.randrange(1, 12))
+                wait_or_end(run, process, steps + chance.randrange(1, 10))
                 time.sleep(chance.random() * 0.03)
                 if process.poll() is None:
                     os.kill(process.pid, signal.SIGKILL)
@@ -74,7 +74,7 @@ def wait_or_end(run: Path, process: subprocess.Popen[str], steps: int) -> None:
 
 
 def test_paper_killed_at_random_instants_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    count = max(100, KILLS * 14)
+    count = max(50, KILLS * 14)
     strategy, candles = strategy_file(tmp_path), files_of(tmp_path, ("BTCUSDT", "ETHUSDT"), count=count, seed=6)
     expected = run_replay(tmp_path / "replay", strategy, candles)
     files = [part for path in candles for part in ("--candles", path)]
@@ -87,7 +87,7 @@ def test_paper_killed_at_random_instants_ends_as_if_nothing_had_happened(tmp_pat
 
 
 def test_testnet_killed_at_random_instants_agrees_with_the_venue_which_keeps_running(tmp_path: Path) -> None:
-    count = max(60, KILLS * 14)
+    count = max(45, KILLS * 14)
     strategy, candles = strategy_file(tmp_path), files_of(tmp_path, ("BTCUSDT", "ETHUSDT"), count=count, seed=7)
     config = EmulatorConfig(
         candles=tuple(candles),
@@ -167,3 +167,15 @@ def test_a_journal_that_was_changed_is_noticed(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(RunFailed, match="the journal was changed"):
         run_live(tmp_path / "run", strategy, candles, resume=True)
+
+
+def test_a_testnet_run_and_the_embedded_exchange_of_its_own_go_on_together(tmp_path: Path) -> None:
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, count=60, seed=8)
+    expected = run_replay(tmp_path / "replay", strategy, candles)
+    run_live(tmp_path / "run", strategy, candles, settings={"TRADING_MODE": "TESTNET"}, max_candles=25)
+    result = run_live(tmp_path / "run", strategy, candles, resume=True)  # the mode is the run's own
+    assert result.report["mode"] == "TESTNET"
+    names = ("symbol", "side", "entry_time", "entry_price", "qty", "exit_time", "exit_price", "close_reason")
+    got = trades_of(tmp_path / "run")
+    assert [[row[name] for name in names] for row in got] == [[row[name] for name in names] for row in expected]
+    assert len(got) > 3

@@ -47,6 +47,7 @@ def build_live_account(
         costs,
         unlimited=source.embedded is not None and source.speed > 1,
         resumed=resumed,
+        adopt=wiring.adopt,
         lock_folder=settings.RUNS_DIR,
     )
 

@@ -187,7 +187,8 @@ class CandleRelease:
         self._connection_is_back()
 
     def _held(self) -> list[str]:
-        return list(self._broker.ledger.positions)
+        """Return the symbols whose candles a simulated venue wants to look into."""
+        return list(self._broker.ledger.positions) if getattr(self._broker, "market", None) is not None else []
 
     def _watch_clock(self) -> None:
         jump = self._clock.jump()

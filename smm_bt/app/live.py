@@ -44,6 +44,7 @@ class LiveRequest:
     until_ms: int | None = None
     max_candles: int | None = None
     close_on_exit: bool = False
+    adopt: bool = False
     pages: bool = True
 
 

@@ -33,6 +33,7 @@ class LiveWiring:
     length_ms: int
     exchange_info: Path | None = None
     brackets: Path | None = None
+    adopt: bool = False
 
 
 @dataclass
@@ -92,6 +93,7 @@ def venue_account(
     *,
     unlimited: bool,
     resumed: bool,
+    adopt: bool,
     lock_folder: Path,
 ) -> LiveAccount:
     """Return an account at a practice venue, in step with it."""
@@ -106,6 +108,7 @@ def venue_account(
         recorder=journal,
         stop_loss=costs.stop_loss,
         resume=venue_state(journal) if resumed else None,
+        adopt=adopt,
         lock_folder=lock_folder,
         wire_options=wire,
     )

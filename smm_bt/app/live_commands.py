@@ -47,6 +47,7 @@ def live(
     until: Annotated[str | None, typer.Option(help="End at this moment, UTC.")] = None,
     max_candles: Annotated[int | None, typer.Option(min=1, help="End after this many candles.")] = None,
     close_on_exit: Annotated[bool, typer.Option("--close-on-exit", help="Close open positions at the end.")] = False,
+    adopt: Annotated[bool, typer.Option("--adopt", help="Take over positions the demo account has already.")] = False,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     pages: Annotated[bool, typer.Option("--pages/--no-pages", help="Draw tearsheet.html and chart.html.")] = True,
     setting: _Setting = None,
@@ -67,6 +68,7 @@ def live(
         "until_ms": moment(until, "--until"),
         "max_candles": max_candles,
         "close_on_exit": close_on_exit,
+        "adopt": adopt,
     }
     run_live(LiveRequest(settings, choice, out=out, resume=resume, pages=pages, **ends), console())
 

@@ -60,6 +60,11 @@ class Limits(Protocol):
         ...
 
     @property
+    def adopt(self) -> bool:
+        """Return whether positions of the demo account that this run did not open are taken over."""
+        ...
+
+    @property
     def pages(self) -> bool:
         """Return whether tearsheet and chart are drawn."""
         ...
@@ -118,6 +123,7 @@ class LiveSession:
             self._length_ms,
             parts.choice.exchange_info,
             parts.choice.brackets,
+            parts.request.adopt,
         )
         account = build_live.build_live_account(
             parts.journal, parts.settings, parts.source, wiring, resumed=parts.resumed
@@ -185,7 +191,8 @@ class LiveSession:
         """Read the history; a run that goes on has dealt with part of it."""
         done = {symbol: each.last_ms for symbol, each in self._parts.journal.progress().items()}
         now = self.clock.now_ms()
-        intake.begin(now, done, self._parts.settings.WARMUP_CANDLES, account.held())
+        held = account.held() if account.paper is not None else []
+        intake.begin(now, done, self._parts.settings.WARMUP_CANDLES, held)
         if self._parts.resumed:
             missed = sum(row.standing != "warm-up" for queue in intake.queues.values() for row in queue)
             self._events.tell("resumed_run", f"going on at {iso_utc(now)}, {missed} candles were missed", missed=missed)

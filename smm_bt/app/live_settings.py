@@ -9,7 +9,7 @@ from typing import Any
 
 from smm_bt.analytics.journal import Journal
 from smm_bt.app.live_market_source import MarketChoice
-from smm_bt.app.settings import Settings
+from smm_bt.app.settings import Settings, load_settings
 from smm_bt.errors import UsageError
 
 #: Under this name the market's options are kept among the settings of a run.
@@ -50,5 +50,7 @@ def _market_values(journal: Journal) -> Mapping[str, Any]:
 def recorded_settings(journal: Journal, now: Settings) -> Settings:
     """Return the settings a run was started with; keys, which are never recorded, come from ``now``."""
     kept: dict[str, Any] = {name: value for name, value in journal.settings().items() if name in Settings.model_fields}
+    if kept["TRADING_MODE"] != now.TRADING_MODE:  # PAPER does not load keys
+        now = load_settings({"TRADING_MODE": kept["TRADING_MODE"], "RUNS_DIR": now.RUNS_DIR, "DATA_DIR": now.DATA_DIR})
     kept |= {name: getattr(now, name) for name in (*_SECRETS, "RUNS_DIR", "DATA_DIR")}
     return Settings(**kept)
