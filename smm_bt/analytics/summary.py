@@ -48,6 +48,7 @@ def summary_rows(report: Mapping[str, Any]) -> Rows:
     fall = f"{report['max_drawdown']:.2%}  ({report['max_drawdown_usdt']:,.2f} USDT)"
     return [
         ("Strategy", f"{report['strategy_file']}{'  (REFERENCE)' if report['strategy_is_reference'] else ''}"),
+        ("Market", str(report["market_source"])),
         ("Candles", _candles(report)),
         ("Gaps", _gaps(report)),
         ("Initial balance", f"{start:,.2f} USDT"),
