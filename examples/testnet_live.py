@@ -19,7 +19,7 @@ from feeds.candles import CandleError
 from smm_bt.app.live import LiveRequest, live
 from smm_bt.app.live_market_source import BINANCE, EMBEDDED, MarketChoice
 from smm_bt.app.settings import load_settings
-from smm_bt.errors import Interrupted, SmmBtError
+from smm_bt.errors import SmmBtError
 from strategy.contract import StrategyRefused
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ def main() -> int:
         result = live(request, console)
     except (SmmBtError, CandleError, StrategyRefused, OSError) as problem:
         print(f"examples/testnet_live.py: {problem}", file=sys.stderr)
-        return problem.exit_code if isinstance(problem, Interrupted) else 1
+        return 3 if isinstance(problem, StrategyRefused) else getattr(problem, "exit_code", 1)
     for file in sorted(path for path in result.folder.resolve().iterdir() if path.name[0] != "."):
         console.print(f"  {file}", soft_wrap=True)
     return 0

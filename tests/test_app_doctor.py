@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -141,7 +142,8 @@ def test_a_feeds_package_of_another_project_is_named_although_nothing_else_can_r
     assert "fail Package feeds: " in done.stdout
     assert "lines.py is not this project's" in done.stdout
     assert "ok   Package strategy" in done.stdout
-    assert "Other checks: cannot be made: No module named 'feeds." in done.stdout
+    # Which of our names is missed first depends on what is imported first.
+    assert re.search(r"Other checks: cannot be made: [^\n]*'feeds\.", done.stdout)
     assert done.stderr.startswith("smm-bt: 2 of ")
 
 
