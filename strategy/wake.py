@@ -37,10 +37,9 @@ class WakeRows:
     def next(self, position_side: int, row: int) -> int:
         """Return the first row at or after ``row`` to be judged in that position, or :data:`NEVER`."""
         rows = self._rows[position_side]
-        place = bisect_left(rows, row)
-        return rows[place] if place < len(rows) else NEVER
+        return rows[bisect_left(rows, row)]
 
 
 def _rows(mask: Flags) -> list[int]:
     rows: list[Any] = np.flatnonzero(mask).tolist()
-    return rows
+    return [*rows, NEVER]

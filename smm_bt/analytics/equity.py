@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -184,7 +184,8 @@ def _changes_of(symbol: str, changes: _Changes) -> IntArray:
 
 
 def _field(entries: Sequence[LedgerEntry], name: str, kind: type) -> npt.NDArray[Any]:
-    return np.fromiter(map(attrgetter(name), entries), kind, len(entries))
+    place = LedgerEntry._fields.index(name)  # by place: half the price of by name, for each of many entries
+    return np.fromiter(map(itemgetter(place), entries), kind, len(entries))
 
 
 def _segments(step: IntArray, at: IntArray, steps: int) -> _Segments:

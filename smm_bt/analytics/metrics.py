@@ -89,13 +89,16 @@ def profit_factor(pnl_usdt: Iterable[float]) -> float | None:
 def trade_figures(pnl_usdt: Iterable[float]) -> TradeFigures:
     """Return all figures of closed trades at once; empty and NaN as in the single functions."""
     results = _results(pnl_usdt)
+    wins = [value for value in results if value > 0]
+    losses = [value for value in results if value < 0]
+    won, lost = math.fsum(wins), math.fsum(losses)
     return TradeFigures(
         total_trades=len(results),
-        win_rate=win_rate(results),
-        avg_win=avg_win(results),
-        avg_loss=avg_loss(results),
-        total_pnl=total_pnl(results),
-        profit_factor=profit_factor(results),
+        win_rate=len(wins) / len(results) if results else None,
+        avg_win=won / len(wins) if wins else None,
+        avg_loss=lost / len(losses) if losses else None,
+        total_pnl=math.fsum(results),
+        profit_factor=won / -lost if lost < 0 else None,
     )
 
 

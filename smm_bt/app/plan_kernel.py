@@ -7,7 +7,7 @@ The kernel jumps from one such candle to the next, in time order over all symbol
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -23,6 +23,8 @@ from smm_bt.model import DecisionRecord, SkippedEntry, side_name
 from strategy.rules import HOLD, Decision, RowFlags, RuleOptions, decide
 from strategy.wake import NEVER, WakeRows
 
+Stage = Callable[["_Track"], None]
+
 #: Makes a record without checking its fields by name (see smm_bt.execution.ledger).
 _new = tuple.__new__
 
@@ -35,10 +37,11 @@ def run_kernel(plan: ReplayPlan, ledger: FuturesLedger) -> tuple[list[DecisionRe
     tracks = [_Track(plan, symbol, answers, ledger, decisions, skipped) for symbol in plan.histories]
     for track in tracks:
         track.look_ahead()
+    inside = _stages_inside(plan)
     if len(tracks) == 1:
-        _run_alone(tracks[0])
+        _run_alone(tracks[0], inside)
     else:
-        _run_together(tracks)
+        _run_together(tracks, inside)
     return decisions, skipped
 
 
@@ -58,31 +61,39 @@ def _answers(options: RuleOptions) -> dict[int, list[_Answer]]:
     return {side: [_Answer(row, decide(row, side, options)) for row in rows] for side in (-1, 0, 1)}
 
 
-def _run_alone(track: _Track) -> None:
+def _run_alone(track: _Track, inside: Sequence[Stage]) -> None:
     while track.next_ms != NEVER:
-        for stage in _AT_THE_OPEN:
-            stage(track)
+        track.close_pending()
+        track.enter_pending()
         if track.position is not None:
-            for stage in _INSIDE:
+            for stage in inside:
                 stage(track)
         track.look_ahead()
 
 
-def _run_together(tracks: Sequence[_Track]) -> None:
+def _run_together(tracks: Sequence[_Track], inside: Sequence[Stage]) -> None:
     while True:
         now = min(track.next_ms for track in tracks)
         if now == NEVER:
             return
         due = [track for track in tracks if track.next_ms == now]
-        for stage in _AT_THE_OPEN:
-            for track in due:
-                stage(track)
-        for stage in _INSIDE:
+        for track in due:
+            track.close_pending()
+        for track in due:
+            track.enter_pending()
+        for stage in inside:
             for track in due:
                 if track.position is not None:
                     stage(track)
         for track in due:
             track.look_ahead()
+
+
+def _stages_inside(plan: ReplayPlan) -> list[Stage]:
+    """Return what a candle may do to a position, in order (SPEC §5.9), without what this plan has none of."""
+    settles = any(history.settlements for history in plan.histories.values())
+    stops = plan.costs.stop_loss.price(1.0, 1) is not None
+    return [*([_Track.settle] if settles else []), *([_Track.stop] if stops else []), _Track.liquidate]
 
 
 class _Track:
@@ -214,8 +225,3 @@ class _Track:
 
 def _view(column: NDArray[Any]) -> Any:
     return memoryview(np.ascontiguousarray(column))  # type: ignore[arg-type]  # numpy 2.4's stubs do not say Buffer
-
-
-#: What one candle does, in order (SPEC §5.9); each stage over all symbols before the next, the last three to positions.
-_AT_THE_OPEN = (_Track.close_pending, _Track.enter_pending)
-_INSIDE = (_Track.settle, _Track.stop, _Track.liquidate)

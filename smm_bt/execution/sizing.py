@@ -16,6 +16,10 @@ _EXACT = Context(prec=100)
 _ROUNDING = 1e-12
 
 
+#: Notional per free USDT of every entry the product makes.
+_USUAL_SHARE = float(RISK_FRACTION * LEVERAGE)
+
+
 class Skip(NamedTuple):
     """No order is to be sent; ``why`` says so in a sentence with figures."""
 
@@ -46,7 +50,9 @@ def position_size(
     cap = market.notional_cap(leverage)
     if cap <= 0:
         return Skip(f"{market.symbol}: the venue allows at most {market.max_leverage}x, below {leverage}x")
-    steps = _steps_if_clear(free_balance, price, float(risk_fraction) * leverage, float(cap), market)
+    usual = risk_fraction is RISK_FRACTION and leverage == LEVERAGE
+    share = _USUAL_SHARE if usual else float(risk_fraction) * leverage
+    steps = _steps_if_clear(free_balance, price, share, float(cap), market)
     if steps is None:
         free, at = _exact(free_balance), _exact(price)
         if not (at.is_finite() and at > 0 and free.is_finite()):
