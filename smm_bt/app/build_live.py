@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from smm_bt.analytics.journal import Journal
@@ -114,5 +115,6 @@ def open_market(
     remembers = testnet and state is not None and state.exists()
     options = embedded_options(choice, shape, account, settings.WARMUP_CANDLES, None if remembers else stood)
     embedded = start_embedded(choice, options)
+    speed = math.inf if embedded.is_stepped() else choice.speed
     kind = "candle files" if choice.candles else "found running" if choice.address else "made market, not real"
-    return MarketSource(f"embedded exchange ({kind})", embedded.venue, choice.speed, host, embedded)
+    return MarketSource(f"embedded exchange ({kind})", embedded.venue, speed, host, embedded)

@@ -30,6 +30,7 @@ class EmbeddedExchange:
             raise RunFailed(f"{url} is not on this machine; an embedded exchange listens on loopback only.")
         self.url, self.api_key, self.api_secret = url, api_key, api_secret
         self._connection: http.client.HTTPConnection | None = None
+        self._controlled = True
 
     def __repr__(self) -> str:
         return f"<EmbeddedExchange {self.url}>"
@@ -43,9 +44,17 @@ class EmbeddedExchange:
         status = self._control("POST", "step", {"candles": 1})
         return Stepped(int(status["now_ms"]), bool(status["finished"]))
 
+    def is_stepped(self) -> bool:
+        """Return whether its clock stands until it is stepped; one without control requests runs by itself."""
+        try:
+            return bool(self.status()["stepped"])
+        except RunFailed:
+            self._controlled = False
+            return False
+
     def has_finished(self) -> bool:
-        """Return whether the candles are used up."""
-        return bool(self.status()["finished"])
+        """Return whether the candles are used up, as far as it tells."""
+        return self._controlled and bool(self.status()["finished"])
 
     def close(self) -> None:
         """Let go of the connection."""
