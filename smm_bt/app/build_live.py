@@ -7,6 +7,7 @@ from pathlib import Path
 
 from smm_bt.analytics.journal import Journal
 from smm_bt.app.build import build_costs
+from smm_bt.app.embedded import EmbeddedExchange
 from smm_bt.app.live_account import LiveAccount, LiveWiring, paper_account, venue_account, venue_wallet
 from smm_bt.app.live_market_source import (
     BINANCE,
@@ -44,7 +45,7 @@ def build_live_account(
         journal,
         wiring.symbols,
         trading_venue(settings, source),
-        venue_keys(settings, source),
+        venue_keys(settings, source.embedded),
         costs,
         unlimited=source.embedded is not None and source.speed > 1,
         resumed=resumed,
@@ -68,10 +69,10 @@ def trading_venue(settings: Settings, source: MarketSource) -> PracticeVenue:
     return practice_venue(settings.TRADING_MODE, source.embedded.url if source.embedded is not None else None)
 
 
-def venue_keys(settings: Settings, source: MarketSource) -> ApiKeys:
+def venue_keys(settings: Settings, embedded: EmbeddedExchange | None) -> ApiKeys:
     """Return the practice account's keys: those made for the run, or those of the settings."""
-    if source.embedded is not None and source.embedded.api_key:
-        return ApiKeys(source.embedded.api_key, source.embedded.api_secret)
+    if embedded is not None and embedded.api_key:
+        return ApiKeys(embedded.api_key, embedded.api_secret)
     key, secret = settings.BINANCE_TESTNET_API_KEY, settings.BINANCE_TESTNET_API_SECRET
     if key is None or secret is None:
         raise SettingsError(
@@ -85,7 +86,7 @@ def first_balance(settings: Settings, source: MarketSource) -> float:
     """Return the wallet a new run starts with: the setting for PAPER, what the practice account holds for TESTNET."""
     if settings.TRADING_MODE is TradingMode.PAPER:
         return settings.INITIAL_BALANCE_USDT
-    return venue_wallet(trading_venue(settings, source), venue_keys(settings, source))
+    return venue_wallet(trading_venue(settings, source), venue_keys(settings, source.embedded))
 
 
 def open_market(
@@ -105,6 +106,8 @@ def open_market(
     testnet = settings.TRADING_MODE is TradingMode.TESTNET
     if choice.name == BINANCE:
         practice = practice_venue(settings.TRADING_MODE) if testnet else None
+        if testnet:
+            venue_keys(settings, None)
         ask_clock(practice)
         return MarketSource("Binance demo venue" if testnet else "Binance public data", practice, 1.0, host)
     account: dict[str, object] = {
