@@ -34,7 +34,7 @@ from smm_bt.emulator import EmulatorConfig, EmulatorThread
 from smm_bt.errors import RunFailed
 from strategy.contract import StrategyRefused
 
-KILLS = int(os.environ.get("SMM_BT_KILLS", "3"))
+KILLS = int(os.environ.get("SMM_BT_KILLS", "2"))
 STEPS = "SELECT count(*) FROM equity"
 
 
