@@ -165,7 +165,7 @@ def _changes(times: IntArray, entries: Sequence[LedgerEntry], timeframe_ms: int,
         empty = np.empty(0)
         return _Changes(np.empty(0, np.int64), (), empty, empty, empty)
     when = _field(entries, "time_ms", np.int64)
-    symbol = tuple(entry.symbol for entry in entries)
+    symbol = tuple(map(itemgetter(LedgerEntry._fields.index("symbol")), entries))
     step = np.searchsorted(times, when, side="right") - 1
     outside = (step < 0) | (when >= times[step] + timeframe_ms) if times.size else np.ones(when.size, bool)
     if outside.any() and strict:
@@ -180,6 +180,8 @@ def _changes(times: IntArray, entries: Sequence[LedgerEntry], timeframe_ms: int,
 def _changes_of(symbol: str, changes: _Changes) -> IntArray:
     """Return which changes are of ``symbol``."""
     count = len(changes.symbol)
+    if changes.symbol.count(symbol) == count:
+        return np.arange(count)
     return np.flatnonzero(np.fromiter(map(symbol.__eq__, changes.symbol), np.bool_, count))
 
 

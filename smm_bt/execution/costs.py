@@ -24,7 +24,7 @@ class Slippage:
 
     def fill_price(self, price: float, order_side: int) -> float:
         """Return the fill price of an order on ``order_side`` (+1 buy pays more, −1 sell gets less)."""
-        return price * (1.0 + order_side * self.bps / 10_000.0)
+        return price * (1.0 + order_side * self.bps / 10_000.0) if self.bps else price
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,8 @@ class FuturesLedger:
         self.wallet_usdt -= fee
         position.fees_usdt += fee
         self.fills.append(_new(Fill, (order_id, symbol, time_ms, side, qty, price, fee, False, "")))
-        self._note(time_ms, "entry", position, -fee)
+        after = (self.wallet_usdt, side * position.qty, position.entry_price)
+        self.entries.append(_new(LedgerEntry, (time_ms, "entry", symbol, -fee, *after)))
         return fee
 
     def close(

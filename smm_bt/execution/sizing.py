@@ -62,7 +62,8 @@ def position_size(
     if steps > market.max_steps:
         steps = market.max_steps
     qty = _EXACT.multiply(Decimal(steps), market.step)
-    if steps >= market.min_steps and float(qty) * float(price) > market.float_min_notional * (1.0 + _ROUNDING):
+    notional = steps * market.float_step * float(price)
+    if steps >= market.min_steps and notional > market.float_min_notional * (1.0 + _ROUNDING):
         return qty
     return _refused(qty, price, free_balance, market) or qty
 
