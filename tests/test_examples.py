@@ -124,7 +124,7 @@ def test_the_live_examples_trade_a_made_market_where_there_is_no_other(
 @pytest.mark.parametrize("name", ["paper_live.py", "testnet_live.py"])
 def test_the_live_examples_say_what_is_wrong_in_a_sentence(name: str, checkout: Path, tmp_path: Path) -> None:
     done = run(checkout / "examples" / name, tmp_path, WARMUP_CANDLES="many")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "WARMUP_CANDLES" in done.stderr
     assert "Traceback" not in done.stderr
 
