@@ -241,3 +241,11 @@ def test_the_checks_of_this_file_see_what_they_look_for(tmp_path: Path) -> None:
     assert code_lines(source) == {1, 2, 3, 4, 5, 8, 9, 10}
     assert "os.environ" in set(dotted_uses("smm_bt/app/environment.py"))
     assert "pandas" in set(imports("feeds/candles.py"))
+
+
+def test_a_replay_does_not_load_the_venues_client_library_or_what_draws_pages() -> None:
+    source = (
+        "import sys, smm_bt.app.replay; print(sorted({'ccxt', 'aiohttp', 'quantstats', 'plotly'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from smm_bt.execution.bars import Bar
-from smm_bt.execution.live_candles import Inside
-from smm_bt.execution.venue_client import MarketDataClient
 from smm_bt.execution.venue_errors import VenueFault, VenueSilent
+
+if TYPE_CHECKING:  # a replay has no venue to talk to and does not pay for the client library
+    from smm_bt.execution.venue_client import MarketDataClient
 
 Data = Any  # a feed whose ``row`` holds its current candle and what happened inside it
 
@@ -61,6 +62,8 @@ class LiveMarket:
     def bar(self, data: Data) -> Bar:
         """Return the current candle of a live feed; what is not known about its inside is told by its own prices."""
         open_ms, opened, high, low = data.row.candle[:4]
+        from smm_bt.execution.live_candles import Inside
+
         inside = data.row.inside or Inside(high, low)
         last_ms = open_ms + self._length_ms - 1
         return Bar(open_ms, last_ms, opened, high, low, *inside)
