@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made_replays import BTC, T, costs, instrument
 
-from smm_bt.execution.intrabar import fill_stop, liquidation_touched, settle_funding, stop_touched
+from feeds.candles import Candles
+from smm_bt.execution.intrabar import fill_stop, liquidation_touched, next_event, settle_funding, stop_touched
 from smm_bt.execution.ledger import FuturesLedger
-from smm_bt.execution.market_history import Settlement
+from smm_bt.execution.market_history import MarketHistory, Settlement
 
 
 def opened(side: int, slippage_bps: float = 0.0, stop: float | None = 3.0) -> FuturesLedger:
@@ -53,3 +57,33 @@ def test_settlements_are_booked_one_by_one_in_their_order() -> None:
     settle_funding(ledger, BTC, [Settlement(T[1], 0.001, 100.0), Settlement(T[1] + 1, -0.002, 101.0)])
     assert [entry.amount_usdt for entry in ledger.entries[1:]] == pytest.approx([-40.0, 80.8])
     assert [entry.time_ms for entry in ledger.entries[1:]] == [T[1], T[1] + 1]
+
+
+@given(
+    side=st.sampled_from([1, -1]),
+    stop=st.sampled_from([None, 3.0, 6.0]),
+    adverse=st.lists(st.integers(0, 40), min_size=1, max_size=90),
+    settlements=st.sets(st.integers(0, 89), max_size=2),
+    span=st.tuples(st.integers(0, 89), st.integers(0, 89)),
+)
+@settings(max_examples=400, deadline=None)
+def test_the_search_ahead_finds_the_candle_a_walk_over_the_candles_would_stop_at(
+    side: int, stop: float | None, adverse: list[int], settlements: set[int], span: tuple[int, int]
+) -> None:
+    position = opened(side, stop=stop).positions[BTC]
+    count = len(adverse)
+    away = 100.0 - side * (np.array(adverse) * 0.1 + 1.5)  # 1.5 to 5.5 % against the position, in steps of a tenth
+    quiet = np.full(count, 100.0)
+    low, high = (away, quiet) if side > 0 else (quiet, away)
+    candles = Candles(BTC, "1m", np.arange(count) * 60_000, quiet, high, low, quiet, quiet)
+    settled = {row: (Settlement(row * 60_000, 0.0001, 100.0),) for row in settlements if row < count}
+    history = MarketHistory(candles, high, low, settled)
+    first, last = span[0], min(span[1], count - 1)
+    walked = (
+        row
+        for row in range(first, last + 1)
+        if row in settled
+        or stop_touched(side, position.stop_price, high[row], low[row])
+        or liquidation_touched(side, position.liquidation_price, high[row], low[row])
+    )
+    assert next_event(position, history, first, last) == next(walked, None)

@@ -6,7 +6,7 @@ import gzip
 import json
 from collections.abc import Iterator, Mapping
 from decimal import ROUND_CEILING, Decimal, localcontext
-from math import inf, nextafter
+from math import inf, nan, nextafter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from smm_bt.execution.instrument import Instrument, LeverageBracket, instrument_from_venue
-from smm_bt.execution.sizing import Skip, position_size
+from smm_bt.execution.sizing import Skip, position_size, simulated_size
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "exchange"
 MADE_TIERS = [{"notionalFloor": 0, "notionalCap": 50_000, "initialLeverage": 50, "maintMarginRatio": 0.01, "cum": 0}]
@@ -73,6 +73,7 @@ def venue_objections(market: Market, qty: Decimal, price: Decimal) -> list[str]:
 def check(market: Market, free: Decimal | float, price: Decimal | float) -> None:
     """Every quantity is taken, costs at most a fifth of the balance and could not be a step larger."""
     answer = position_size(free, price, market.instrument)
+    check_floats(float(free), float(price), market.instrument)
     with localcontext(prec=100):
         balance, at, step = exact(free), exact(price), max(steps_of(market))
         if isinstance(answer, Skip):
@@ -86,6 +87,12 @@ def check(market: Market, free: Decimal | float, price: Decimal | float) -> None
         larger = answer + step
         limits = venue_objections(market, larger, at)
         assert larger * at > balance * 4 or any("above" in objection for objection in limits)
+
+
+def check_floats(free: float, price: float, instrument: Instrument) -> None:
+    """The simulated venue's floats say what exact arithmetic says to the same numbers, to the last bit."""
+    exactly = position_size(free, price, instrument)
+    assert simulated_size(free, price, instrument) == (exactly if isinstance(exactly, Skip) else float(exactly))
 
 
 def steps_of(market: Market) -> Iterator[Decimal]:
@@ -301,3 +308,13 @@ def test_floats_are_sized_exactly_like_their_decimals_even_a_hair_from_a_whole_s
     exactly = position_size(Decimal(repr(free)), price, market)
     in_floats = position_size(free, float(price), market)
     assert in_floats == exactly or (isinstance(in_floats, Skip) and isinstance(exactly, Skip))
+    check_floats(free, float(price), market)
+
+
+BAD_NUMBERS = [(0.0, 100.0), (-1.0, 100.0), (inf, 100.0), (-inf, 100.0), (nan, 100.0)]
+BAD_NUMBERS += [(10_000.0, 0.0), (10_000.0, -1.0), (10_000.0, inf), (10_000.0, nan)]
+
+
+@pytest.mark.parametrize(("free", "price"), BAD_NUMBERS)
+def test_numbers_that_cannot_be_sized_are_skipped_in_floats_as_well(free: float, price: float) -> None:
+    assert isinstance(simulated_size(free, price, by_hand()), Skip)

@@ -12,13 +12,13 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from feeds.lines import BUY_SIGNAL, PROFIT_TARGET_HIT, SELL_SIGNAL
 from smm_bt.app.replay_plan import ReplayPlan
 from smm_bt.execution.intrabar import fill_stop, liquidation_touched, next_event, settle_funding, stop_touched
 from smm_bt.execution.ledger import FuturesLedger, Position
-from smm_bt.execution.sizing import Skip, position_size
+from smm_bt.execution.market_history import view
+from smm_bt.execution.sizing import Skip, simulated_size
 from smm_bt.model import DecisionRecord, SkippedEntry, side_name
 from strategy.rules import HOLD, Decision, RowFlags, RuleOptions, decide
 from strategy.wake import NEVER, WakeRows
@@ -46,10 +46,10 @@ def run_kernel(plan: ReplayPlan, ledger: FuturesLedger) -> tuple[list[DecisionRe
 
 
 class _Answer(NamedTuple):
-    """What decide() answers to one row of flags, as kept in a DecisionRecord."""
+    """What decide() answers to one row of flags, and the fields a DecisionRecord holds of both."""
 
-    flags: RowFlags
     decision: Decision
+    kept: tuple[Any, ...]
 
 
 def _answers(options: RuleOptions) -> dict[int, list[_Answer]]:
@@ -58,7 +58,11 @@ def _answers(options: RuleOptions) -> dict[int, list[_Answer]]:
     The answers of a position side stand in the order of the flags read as a binary number, buy first.
     """
     rows = [RowFlags(*flags) for flags in product((False, True), repeat=3)]
-    return {side: [_Answer(row, decide(row, side, options)) for row in rows] for side in (-1, 0, 1)}
+    return {side: [_answer(row, side, decide(row, side, options)) for row in rows] for side in (-1, 0, 1)}
+
+
+def _answer(row: RowFlags, side: int, decision: Decision) -> _Answer:
+    return _Answer(decision, (*row, side, *decision))
 
 
 def _run_alone(track: _Track, inside: Sequence[Stage]) -> None:
@@ -122,12 +126,11 @@ class _Track:
         self.decisions = decisions
         self.skipped = skipped
         self.wake = WakeRows(buy, sell, target, plan.options)
-        # Reading one element of a memoryview gives a Python number, at a third of the price of numpy's.
-        self.flags = _view(buy * np.uint8(4) + sell * np.uint8(2) + target)
-        self.opens, self.highs, self.lows = _view(candles.open), _view(candles.high), _view(candles.low)
-        self.liquidation_highs = _view(history.liquidation_high)
-        self.liquidation_lows = _view(history.liquidation_low)
-        self.open_ms = _view(candles.open_ms)
+        self.flags = view(buy * np.uint8(4) + sell * np.uint8(2) + target)
+        self.opens, self.highs, self.lows = view(candles.open), view(candles.high), view(candles.low)
+        self.liquidation_highs = view(history.liquidation_high)
+        self.liquidation_lows = view(history.liquidation_low)
+        self.open_ms = view(candles.open_ms)
         self.last_row = len(candles) - 1
         self.row = 0
         self.next_ms = 0
@@ -155,11 +158,11 @@ class _Track:
             return
         ledger, symbol = self.ledger, self.symbol
         price = self.slippage.fill_price(self.opens[row], side)
-        size = position_size(ledger.free_balance_usdt, price, self.instrument)
+        size = simulated_size(ledger.free_balance_usdt, price, self.instrument)
         if isinstance(size, Skip):
             self.skipped.append(SkippedEntry(self.open_ms[row], symbol, side_name(side), size.why))
             return
-        ledger.open(symbol, side, float(size), price, self.open_ms[row], f"{symbol}-{self.pending_ms}-entry")
+        ledger.open(symbol, side, size, price, self.open_ms[row], f"{symbol}-{self.pending_ms}-entry")
         self.position = ledger.positions[symbol]
 
     def settle(self) -> None:
@@ -207,9 +210,9 @@ class _Track:
 
     def _judge(self, row: int, side: int) -> Decision:
         answer: _Answer = self.answers[side][self.flags[row]]
-        flags, decision = answer
+        decision, kept = answer
         if decision is not HOLD:
-            self.decisions.append(_new(DecisionRecord, (self.open_ms[row], self.symbol, *flags, side, *decision)))
+            self.decisions.append(_new(DecisionRecord, (self.open_ms[row], self.symbol, *kept)))
         return decision
 
     def _wait_for(self, row: int) -> None:
@@ -221,7 +224,3 @@ class _Track:
 
     def _own_order_id(self, kind: str) -> str:
         return f"{self.symbol}-{self.open_ms[self.row]}-{kind}"
-
-
-def _view(column: NDArray[Any]) -> Any:
-    return memoryview(np.ascontiguousarray(column))  # type: ignore[arg-type]  # numpy 2.4's stubs do not say Buffer

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -72,8 +74,9 @@ def record_of(
 def _pending(plan: ReplayPlan, decisions: Sequence[DecisionRecord]) -> list[PendingSignal]:
     """Return the decisions on a symbol's last candle: there is no next open to execute them at."""
     last_ms = {symbol: int(history.candles.open_ms[-1]) for symbol, history in plan.histories.items()}
+    first = bisect_left(decisions, min(last_ms.values()), key=itemgetter(0))
     return [
         PendingSignal(d.symbol, d.candle_ms, d.close_reason, d.entry_side)
-        for d in decisions
+        for d in decisions[first:]
         if d.candle_ms == last_ms[d.symbol] and (d.close_reason or d.entry_side)
     ]

@@ -53,8 +53,9 @@ class Instrument:
     min_steps: int = field(init=False, repr=False, compare=False)
     max_steps: int = field(init=False, repr=False, compare=False)
     float_step: float = field(init=False, repr=False, compare=False)
+    float_cap: float = field(init=False, repr=False, compare=False)
     float_min_notional: float = field(init=False, repr=False, compare=False)
-    _caps: dict[int, Decimal] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _step_ratio: tuple[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         tiers = tuple(FloatBracket(float(b[0]), float(b[1]), float(b[3]), float(b[4])) for b in self.brackets)
@@ -65,6 +66,8 @@ class Instrument:
         object.__setattr__(self, "max_steps", int(self.max_qty // self.step))
         object.__setattr__(self, "float_step", float(self.step))
         object.__setattr__(self, "float_min_notional", float(self.min_notional))
+        object.__setattr__(self, "float_cap", float(self.notional_cap()))
+        object.__setattr__(self, "_step_ratio", self.step.as_integer_ratio())
 
     @property
     def max_leverage(self) -> int:
@@ -73,10 +76,12 @@ class Instrument:
 
     def notional_cap(self, leverage: int = LEVERAGE) -> Decimal:
         """Return the largest notional the brackets allow at ``leverage``; zero when none does."""
-        if leverage not in self._caps:
-            caps = (bracket.cap for bracket in self.brackets if bracket.initial_leverage >= leverage)
-            self._caps[leverage] = max(caps, default=ZERO)
-        return self._caps[leverage]
+        return max((bracket.cap for bracket in self.brackets if bracket.initial_leverage >= leverage), default=ZERO)
+
+    def qty_of(self, steps: int) -> float:
+        """Return ``steps`` market-order steps as the nearest float: dividing whole numbers rounds once."""
+        numerator, denominator = self._step_ratio
+        return steps * numerator / denominator
 
     def floor_qty(self, qty: Decimal) -> Decimal:
         """Return ``qty`` rounded down to the market-order step."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from feeds.candles import FloatArray
 from smm_bt.execution.ledger import FillResult, FuturesLedger, Position
 from smm_bt.execution.market_history import MarketHistory, Settlement
 from smm_bt.model import CloseReason
+
+#: Up to this many prices Python's own min and max are quicker than a call of numpy's.
+_FEW = 24
 
 
 def settle_funding(ledger: FuturesLedger, symbol: str, settlements: Iterable[Settlement]) -> None:
@@ -68,21 +72,24 @@ def first_touch(position: Position, history: MarketHistory, first: int, last: in
     candle by the functions above.
     """
     until, stop, liquidation = last + 1, position.stop_price, position.liquidation_price
-    lows = position.side > 0
+    side, prices = position.side, history.adverse[position.side]
     touch = None
     if stop is not None:
-        prices = history.candles.low if lows else history.candles.high
-        touch = _first_reaching(prices[first:until], stop, lows)
-        until = until if touch is None else first + touch + 1
+        touch = _first_reaching(stop, side, prices.stop, prices.stop_view, first, until)
+        until = until if touch is None else touch + 1
     if liquidation is not None:
-        prices = history.liquidation_low if lows else history.liquidation_high
-        liquidated = _first_reaching(prices[first:until], liquidation, lows)
+        liquidated = _first_reaching(liquidation, side, prices.liquidation, prices.liquidation_view, first, until)
         touch = touch if liquidated is None else liquidated
-    return None if touch is None else first + touch
+    return touch
 
 
-def _first_reaching(prices: FloatArray, level: float, lows: bool) -> int | None:
-    """Return where ``prices`` first come down to ``level`` (``lows``) or up to it."""
-    if lows:
-        return int((prices <= level).argmax()) if np.minimum.reduce(prices) <= level else None
-    return int((prices >= level).argmax()) if np.maximum.reduce(prices) >= level else None
+def _first_reaching(level: float, side: int, prices: FloatArray, view: Any, first: int, until: int) -> int | None:
+    """Return the first row before ``until`` whose price comes down (``side`` +1) or up (−1) to ``level``."""
+    if until - first <= _FEW:  # dense signals: most positions are held for a few candles
+        few = view[first:until]
+        if min(few) > level if side > 0 else max(few) < level:
+            return None
+    stretch = prices[first:until]
+    if side > 0:
+        return first + int((stretch <= level).argmax()) if np.minimum.reduce(stretch) <= level else None
+    return first + int((stretch >= level).argmax()) if np.maximum.reduce(stretch) >= level else None

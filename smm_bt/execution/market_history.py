@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feeds.candles import Candles, FloatArray, iso_utc
 from feeds.files import FundingRates
@@ -20,6 +21,18 @@ class Settlement(NamedTuple):
     time_ms: int
     rate: float
     price: float
+
+
+class AdversePrices(NamedTuple):
+    """What a position on one side has to fear: a long the lows, a short the highs.
+
+    The views are of the same memory; reading a few numbers through them is cheaper than any call of numpy.
+    """
+
+    stop: FloatArray
+    stop_view: Any
+    liquidation: FloatArray
+    liquidation_view: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +52,23 @@ class MarketHistory:
     def settlement_rows(self) -> list[int]:
         """Rows of the candles with a settlement, ascending."""
         return sorted(self.settlements)
+
+    @cached_property
+    def adverse(self) -> dict[int, AdversePrices]:
+        """The prices that end a position, by its side."""
+        return {
+            1: _adverse(self.candles.low, self.liquidation_low),
+            -1: _adverse(self.candles.high, self.liquidation_high),
+        }
+
+
+def view(column: NDArray[Any]) -> Any:
+    """Return a memoryview of a column: one element of it is a Python number, at a third of the price of numpy's."""
+    return memoryview(np.ascontiguousarray(column))  # type: ignore[arg-type]  # numpy 2.4's stubs do not say Buffer
+
+
+def _adverse(stop: FloatArray, liquidation: FloatArray) -> AdversePrices:
+    return AdversePrices(stop, view(stop), liquidation, view(liquidation))
 
 
 def market_history(candles: Candles, mark: Candles | None = None, funding: FundingRates | None = None) -> MarketHistory:

@@ -10,7 +10,7 @@ import backtrader as bt
 
 from smm_bt.execution.instrument import Instrument
 from smm_bt.execution.ledger import FillResult, FuturesLedger
-from smm_bt.execution.sizing import Skip, position_size
+from smm_bt.execution.sizing import Skip, simulated_size
 from smm_bt.model import LEVERAGE, CloseReason, SkippedEntry, side_name
 
 Order = Any  # backtrader.Order; backtrader ships no types
@@ -103,13 +103,12 @@ class OrderFiller:
         return _venue_quantity(wanted, closable, self.ledger.instruments[symbol])
 
     def _risk_quantity(self, order: Order, symbol: str, side: int, price: float, time_ms: int) -> float | Refusal:
-        size = position_size(self.ledger.free_balance_usdt, price, self.ledger.instruments[symbol])
+        size = simulated_size(self.ledger.free_balance_usdt, price, self.ledger.instruments[symbol])
         if isinstance(size, Skip):
             self.skipped_entries.append(SkippedEntry(time_ms, symbol, side_name(side), size.why))
             return Refusal("cancel", size.why)
-        qty = float(size)
-        order.size = order.created.size = side * qty
-        return qty
+        order.size = order.created.size = side * size
+        return size
 
     def _refuse_opening(self, symbol: str, qty: float, price: float) -> Refusal | None:
         instrument, notional = self.ledger.instruments[symbol], qty * price

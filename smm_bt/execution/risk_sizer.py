@@ -6,11 +6,11 @@ from typing import Any
 
 import backtrader as bt
 
-from smm_bt.execution.sizing import Skip, position_size
+from smm_bt.execution.sizing import Skip, simulated_size
 
 
 class RiskSizer(bt.Sizer):
-    """Sizes an entry with :func:`position_size` on the free balance and the last close.
+    """Sizes an entry with :func:`simulated_size` on the free balance and the last close.
 
     An order marked ``sized_at_fill=True`` is sized again by :class:`PaperBroker` at its fill, on the balance a close
     just before it has freed; what is returned here is then an estimate. Where nothing can be bought now the smallest
@@ -19,5 +19,5 @@ class RiskSizer(bt.Sizer):
 
     def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> float:
         instrument = self.broker.ledger.instruments[data._name]
-        size = position_size(cash, data.close[0], instrument)
+        size = simulated_size(cash, data.close[0], instrument)
         return float(instrument.step if isinstance(size, Skip) else size)

@@ -12,9 +12,9 @@ from smm_bt.model import LEVERAGE, RISK_FRACTION
 #: Wide enough that products of balances, prices and steps stay exact and a floor is a floor.
 _EXACT = Context(prec=100)
 
-#: Far above the error of the few float operations in _steps_if_clear, far below one step of any order.
+#: Far above the error of the few float operations in simulated_size, far below one step of any order.
 _ROUNDING = 1e-12
-
+_CLEARLY = 1.0 + _ROUNDING
 
 #: Notional per free USDT of every entry the product makes.
 _USUAL_SHARE = float(RISK_FRACTION * LEVERAGE)
@@ -50,41 +50,36 @@ def position_size(
     cap = market.notional_cap(leverage)
     if cap <= 0:
         return Skip(f"{market.symbol}: the venue allows at most {market.max_leverage}x, below {leverage}x")
-    usual = risk_fraction is RISK_FRACTION and leverage == LEVERAGE
-    share = _USUAL_SHARE if usual else float(risk_fraction) * leverage
-    steps = _steps_if_clear(free_balance, price, share, float(cap), market)
-    if steps is None:
-        free, at = _exact(free_balance), _exact(price)
-        if not (at.is_finite() and at > 0 and free.is_finite()):
-            return Skip(f"{market.symbol}: price {price} and free balance {free_balance} USDT cannot be sized")
-        wanted = _EXACT.multiply(_EXACT.multiply(free, _exact(risk_fraction)), Decimal(leverage))
-        steps = int(_EXACT.divide_int(min(wanted, cap), _EXACT.multiply(at, market.step)))
-    if steps > market.max_steps:
-        steps = market.max_steps
-    qty = _EXACT.multiply(Decimal(steps), market.step)
-    notional = steps * market.float_step * float(price)
-    if steps >= market.min_steps and notional > market.float_min_notional * (1.0 + _ROUNDING):
-        return qty
+    free, at = _exact(free_balance), _exact(price)
+    if not (at.is_finite() and at > 0 and free.is_finite()):
+        return Skip(f"{market.symbol}: price {price} and free balance {free_balance} USDT cannot be sized")
+    wanted = _EXACT.multiply(_EXACT.multiply(free, _exact(risk_fraction)), Decimal(leverage))
+    steps = int(_EXACT.divide_int(min(wanted, cap), _EXACT.multiply(at, market.step)))
+    qty = _EXACT.multiply(Decimal(min(steps, market.max_steps)), market.step)
     return _refused(qty, price, free_balance, market) or qty
+
+
+def simulated_size(free_balance: float, price: float, market: Instrument) -> float | Skip:
+    """Return what :func:`position_size` says to the product's leverage and risk fraction, as a float.
+
+    Floats settle nearly every case: where no rounding could carry the quotient over a whole number of steps, and the
+    venue's limits are clearly kept, the exact division would say the same. It is asked in all other cases.
+    """
+    if 0.0 < price < inf and 0.0 < free_balance < inf:
+        quotient = min(free_balance * _USUAL_SHARE, market.float_cap) / (price * market.float_step)
+        steps, rounding = int(quotient), _ROUNDING * quotient
+        if (
+            rounding < quotient - steps < 1.0 - rounding
+            and market.min_steps <= steps <= market.max_steps
+            and steps * market.float_step * price > market.float_min_notional * _CLEARLY
+        ):
+            return market.qty_of(steps)
+    size = position_size(free_balance, price, market)
+    return size if isinstance(size, Skip) else float(size)
 
 
 def _exact(value: Decimal | float) -> Decimal:
     return value if isinstance(value, Decimal) else Decimal(repr(float(value)))
-
-
-def _steps_if_clear(
-    free: Decimal | float, price: Decimal | float, share: float, cap: float, market: Instrument
-) -> int | None:
-    """Return the number of steps when floats settle it: no rounding could carry the quotient over a whole number.
-
-    None otherwise; the exact division then decides. The answer is the same, at a third of the cost.
-    """
-    if not (type(free) is type(price) is float and 0.0 < price < inf and -inf < free < inf):
-        return None
-    quotient = min(free * share, cap) / (price * market.float_step)
-    steps = int(quotient)
-    rounding = _ROUNDING * quotient
-    return steps if rounding < quotient - steps < 1.0 - rounding else None
 
 
 def _refused(qty: Decimal, price: Decimal | float, free: Decimal | float, market: Instrument) -> Skip | None:
