@@ -75,7 +75,10 @@ def compute_smm(df):
     return df
 """
 
-STRATEGIES = {"hashed": HASHED, "breakout": BREAKOUT, "crossing": CROSSING}
+#: The same with a decision on nearly every candle.
+BUSY = HASHED.replace("density=0.15", "density=0.45")
+
+STRATEGIES = {"hashed": HASHED, "busy": BUSY, "breakout": BREAKOUT, "crossing": CROSSING}
 
 
 def made(symbol: str, seed: int, count: int, volatility: float = 0.004, gaps: Sequence[int] = ()) -> Candles:
@@ -95,11 +98,12 @@ def made(symbol: str, seed: int, count: int, volatility: float = 0.004, gaps: Se
 
 
 def files_of(folder: Path, symbols: Sequence[str] = ("BTCUSDT",), count: int = 250, **options: Any) -> list[Path]:
-    """Write one made candle file per symbol."""
-    paths = []
+    """Write one made candle file per symbol; ``gaps_of`` gives single symbols holes of their own."""
+    paths, own_gaps = [], options.pop("gaps_of", {})
     for number, symbol in enumerate(symbols):
+        own = {"gaps": own_gaps[symbol]} if symbol in own_gaps else {}
         paths.append(folder / f"{symbol}-5m.csv")
-        write_candles(made(symbol, options.get("seed", 1) * 10 + number, count, **_walk(options)), paths[-1])
+        write_candles(made(symbol, options.get("seed", 1) * 10 + number, count, **_walk(options | own)), paths[-1])
     return paths
 
 

@@ -30,6 +30,11 @@ CASES: dict[str, dict[str, Any]] = {
     "slippage and a stop": {"settings": {"SLIPPAGE_BPS": 3.0, "STOP_LOSS_PERCENT": 1.0}, "volatility": 0.008},
     "liquidations, targets only": {"volatility": 0.02, "settings": {"CLOSE_ON_OPPOSITE_SIGNAL": False}},
     "holes in the candles": {"gaps": (40, 41, 42, 90, 109, 110)},
+    "holes in single symbols, one at the end": {
+        "symbols": ("BTCUSDT", "ETHUSDT", "SOLUSDT"),
+        "gaps_of": {"BTCUSDT": (60, 61, 100), "ETHUSDT": (25, 41, 42, 101), "SOLUSDT": (42, 43, *range(105, 120))},
+        "strategy": "busy",
+    },
     "a window shorter than the file": {"settings": {"WARMUP_CANDLES": 60}, "strategy": "breakout"},
     "a small account": {"settings": {"INITIAL_BALANCE_USDT": 40.0}, "volatility": 0.01},
 }

@@ -163,9 +163,17 @@ class CandleRelease:
             self._steps += 1
             return True
         now = self._clock.now_ms()
-        self._between.show(now, self._intake.due_ms(now))
+        due = self._intake.due_ms(now)
+        if due > now:
+            self._fill_untraded()
+        self._between.show(now, due)
         self._wait_and_read()
         return None
+
+    def _fill_untraded(self) -> None:
+        """Try orders that wait for their symbol to trade again: all candles of this moment have been judged."""
+        if getattr(self._broker, "market", None) is not None:
+            self._broker.fill_untraded()
 
     def _wait_and_read(self) -> None:
         rest_s = self._not_before_s - self._host.seconds()

@@ -30,12 +30,15 @@ def register(app: typer.Typer) -> None:
 
 
 def live(
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Further candle files.")] = None,
     mode: Annotated[str | None, typer.Option(help="PAPER (virtual money) or TESTNET (demo account).")] = None,
     market: Annotated[str, typer.Option(help="binance, or embedded: the exchange in this program.")] = "binance",
     symbols: Annotated[str | None, typer.Option(help="For example BTCUSDT,ETHUSDT.")] = None,
     timeframe: Annotated[str | None, typer.Option(help="For example 1m or 5m (the default).")] = None,
     strategy: Annotated[Path | None, typer.Option(help="Your file with compute_smm().")] = None,
-    candles: Annotated[list[Path] | None, typer.Option(help="Candle file the embedded exchange plays.")] = None,
+    candles: Annotated[
+        list[Path] | None, typer.Option(help="Candle file for the embedded exchange; repeatable.")
+    ] = None,
     mark: Annotated[list[Path] | None, typer.Option(help="Mark-price candles for it.")] = None,
     funding: Annotated[list[Path] | None, typer.Option(help="Funding rates for it.")] = None,
     exchange_info: Annotated[Path | None, typer.Option(help="The venue's exchangeInfo JSON.")] = None,
@@ -59,7 +62,7 @@ def live(
 
     overrides = {"TRADING_MODE": mode, "SYMBOLS": symbols, "TIMEFRAME": timeframe, "STRATEGY_FILE": strategy}
     settings = settings_with(setting, **overrides)
-    played = {"candles": tuple(candles or ()), "mark": tuple(mark or ()), "funding": tuple(funding or ())}
+    played = {"candles": (*(candles or ()), *(more or ())), "mark": tuple(mark or ()), "funding": tuple(funding or ())}
     rules = {"exchange_info": exchange_info, "brackets": brackets}
     choice = _market(market, speed, address=address, seed=seed, **played, **rules)
     if resume and out is not None and not out.exists():

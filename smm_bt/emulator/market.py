@@ -80,6 +80,14 @@ class SymbolMarket:
             return value
         return (value / self._tick).to_integral_value(ROUND_HALF_EVEN) * self._tick
 
+    @property
+    def traded_ms(self) -> int:
+        """When it last traded: now, or in a gap and at the end the last moment of the last candle."""
+        tape = self.last
+        if tape.forming() is not None or not tape.closed:
+            return tape.now_ms
+        return tape.series.open_time[tape.closed - 1] + tape.series.timeframe_ms - 1
+
     def piece(self, begin_ms: int, end_ms: int) -> Piece | None:
         """Return what happens from ``begin_ms`` to ``end_ms`` (within one candle), or None in a gap."""
         index = self.last.series.index_at(begin_ms)
@@ -154,6 +162,10 @@ class Market:
     def mark(self, symbol: str) -> Decimal:
         """Mark price."""
         return self.symbols[symbol].mark_price
+
+    def traded_ms(self, symbol: str) -> int:
+        """When the symbol last traded."""
+        return self.symbols[symbol].traded_ms
 
     def bid(self, symbol: str) -> Decimal:
         """Best bid: the last price less half the spread."""

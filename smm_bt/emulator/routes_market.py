@@ -197,7 +197,7 @@ def book_ticker(exchange: Exchange, parameters: Parameters) -> Any:
             "bidQty": plain(exchange.instruments[symbol].market_lot.largest),
             "askPrice": plain(exchange.market.ask(symbol)),
             "askQty": plain(exchange.instruments[symbol].market_lot.largest),
-            "time": exchange.now_ms,
+            "time": exchange.market.traded_ms(symbol),
         }
         for symbol in traded_symbols(exchange, parameters)
     ]

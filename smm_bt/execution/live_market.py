@@ -40,14 +40,20 @@ class LiveMarket:
         """Return the venue's time."""
         return self._time.now_ms()
 
-    def price(self, symbol: str, side: int) -> float | None:
-        """Return the ask for a buy (side +1), the bid for a sell (−1); None while the venue does not answer."""
+    def price(self, symbol: str, side: int, since_ms: int) -> float | None:
+        """Return the ask for a buy (side +1), the bid for a sell (−1).
+
+        None while the venue does not answer (``silent``), or while the symbol has not traded since ``since_ms``: a
+        price from before a decision cannot be had after it.
+        """
         try:
             ticker = self._client.fetch_book_ticker(symbol)
         except (VenueSilent, VenueFault):
             self.silent = True
             return None
         self.silent = False
+        if ticker.time_ms < since_ms:
+            return None
         return float(ticker.ask if side > 0 else ticker.bid)
 
     def mark_now(self, symbol: str) -> Bar | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import backtrader as bt
 
+from feeds.bt_time import from_backtrader
 from smm_bt.execution.bars import Bar, current_bar
 from smm_bt.execution.commission import FuturesCommission
 from smm_bt.execution.intrabar import fill_stop, liquidation_touched, next_event, settle_funding, stop_touched
@@ -61,6 +62,7 @@ class PaperBroker(bt.BrokerBase):
         self._filler = OrderFiller(ledger)
         self._groups = OrderGroups()
         self._pending: list[Order] = []
+        self._untraded: set[int] = set()
         self._notifications: deque[Order] = deque()
         self._seen: dict[str, int] = {}
         self._watched: dict[str, tuple[Any, int]] = {}
@@ -221,15 +223,37 @@ class PaperBroker(bt.BrokerBase):
     @property
     def has_work(self) -> bool:
         """Whether market orders wait for a running market's price: nothing may move on before they are filled."""
-        return self.market is not None and any(o.exectype == bt.Order.Market for o in self._pending)
+        return self.market is not None and any(o.ref not in self._untraded for o in self._market_orders())
+
+    def _market_orders(self) -> list[Order]:
+        return [order for order in self._pending if order.exectype == bt.Order.Market]
+
+    def fill_untraded(self) -> None:
+        """Try again the orders whose symbol had not traded since they were made, as in a hole of its candles.
+
+        To be called when nothing else is to be decided at this moment: closes come before entries, whichever symbol
+        they are of, and a new order brings the waiting ones along.
+        """
+        if self.market is not None and self._untraded:
+            self._untraded.clear()
+            self._fill_now(self.market)
 
     def _fill_now(self, market: LiveMarket) -> None:
-        orders = [order for order in self._pending if order.exectype == bt.Order.Market]
-        for order in sorted(orders, key=closes_first):
-            price = market.price(order.data._name, 1 if order.isbuy() else -1)
-            if price is None:
+        if not self.has_work:
+            return
+        self._untraded.clear()
+        resting: set[str] = set()
+        for order in sorted(self._market_orders(), key=closes_first):
+            symbol = order.data._name
+            side, made_ms = 1 if order.isbuy() else -1, from_backtrader(order.created.dt)
+            price = market.price(symbol, side, made_ms) if symbol not in resting else None
+            if price is not None:
+                self._execute(order, price, market.now_ms())
+            elif market.silent:
                 break
-            self._execute(order, price, market.now_ms())
+            else:
+                resting.add(symbol)  # its other orders wait as well: an entry never goes before its close
+                self._untraded.add(order.ref)
         self._watch_positions()
 
     def look(self, bars: Mapping[str, Bar]) -> None:

@@ -68,10 +68,11 @@ class AccountState(NamedTuple):
 
 
 class BookTicker(NamedTuple):
-    """Best bid and ask."""
+    """Best bid and ask, and when the venue last saw them move."""
 
     bid: Decimal
     ask: Decimal
+    time_ms: int
 
 
 class WaitingStop(NamedTuple):
@@ -180,8 +181,8 @@ def account_state(body: Row) -> AccountState:
 
 
 def ticker_row(row: Row) -> BookTicker:
-    """Read bid and ask."""
-    return BookTicker(Decimal(row["bidPrice"]), Decimal(row["askPrice"]))
+    """Read bid, ask and their time."""
+    return BookTicker(Decimal(row["bidPrice"]), Decimal(row["askPrice"]), int(row["time"]))
 
 
 def stop_row(row: Row) -> WaitingStop:
