@@ -36,7 +36,7 @@ bench: $(VENV)/.dev-installed  ## ratios against plain Backtrader, with a margin
 	$(BIN)/python benchmarks/process_speed.py --guard
 
 equality: $(VENV)/.dev-installed  ## the engines against each other and the oracle, 10,000 random replays
-	SMM_BT_EXAMPLES=10000 $(BIN)/python -m pytest -n 2 -q tests/test_app_engines.py
+	SMM_BT_EXAMPLES=10000 $(BIN)/python -m pytest -n 2 -q --timeout=3600 tests/test_app_engines.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.11")'
