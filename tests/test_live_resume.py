@@ -31,24 +31,32 @@ from live_kit import (
 
 from smm_bt.app.live_folder import latest_live_run
 from smm_bt.emulator import EmulatorConfig, EmulatorThread
-from smm_bt.errors import RunFailed
+from smm_bt.errors import RunFailed, UsageError
 from strategy.contract import StrategyRefused
+
+#: Every kill costs a few seconds.
+pytestmark = pytest.mark.timeout(300 + 20 * int(os.environ.get("SMM_BT_KILLS", "2")))
 
 KILLS = int(os.environ.get("SMM_BT_KILLS", "2"))
 STEPS = "SELECT count(*) FROM equity"
 
 
 def kill_often(folder: Path, run: Path, arguments: list[Any], kills: int, **environment: str) -> int:
-    """Start the run, kill it after a random time, resume it, and so on; return how often it was killed."""
+    """Start the run, kill it after a random time, resume it, and so on; return how often it was killed.
+
+    One kill in four falls into the start, the others into the trading.
+    """
     chance = random.Random(kills)
-    killed, resume = 0, False
+    killed = 0
     while True:
-        more = ["--resume"] if resume else []
+        more = ["--resume"] if run.exists() else []
         with live_process(*arguments, *more, "--out", run, "--no-pages", cwd=folder, **environment) as process:
-            steps = rows_of(run, STEPS)[0][0] if resume else 0
             if killed < kills:
-                wait_or_end(run, process, steps + chance.randrange(1, 10))
-                time.sleep(chance.random() * 0.03)
+                if chance.random() < 0.25:
+                    time.sleep(chance.uniform(0.3, 2.5))
+                else:
+                    wait_or_end(run, process, steps_of(run) + chance.randrange(1, 10))
+                    time.sleep(chance.random() * 0.03)
                 if process.poll() is None:
                     os.kill(process.pid, signal.SIGKILL)
                     process.wait(30)
@@ -59,17 +67,19 @@ def kill_often(folder: Path, run: Path, arguments: list[Any], kills: int, **envi
                 output = process.communicate()
                 assert process.returncode == 0, output
                 return killed
-        resume = True
+
+
+def steps_of(run: Path) -> int:
+    """Return how many steps a run's journal has, 0 where there is none yet."""
+    try:
+        return int(rows_of(run, STEPS)[0][0])
+    except sqlite3.OperationalError:
+        return 0
 
 
 def wait_or_end(run: Path, process: subprocess.Popen[str], steps: int) -> None:
     end = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < end:
-        try:
-            if rows_of(run, STEPS)[0][0] >= steps:
-                return
-        except sqlite3.OperationalError:  # the journal is being made
-            time.sleep(0.05)
+    while process.poll() is None and time.monotonic() < end and steps_of(run) < steps:
         time.sleep(0.005)
 
 
@@ -139,6 +149,27 @@ def test_a_run_stopped_by_its_limit_goes_on_and_ends_like_an_uninterrupted_one(t
     assert trades_of(tmp_path / "run") == expected
     assert result.record.decisions == sorted(result.record.decisions, key=lambda decision: decision.candle_ms)
     assert result.report["final_equity"] == report_of(tmp_path / "replay")["final_equity"]
+
+
+@pytest.mark.parametrize("left", [(), (".held",), (".held", "exchange.sqlite", ".journal.sqlite.77.part")])
+def test_a_run_killed_before_it_had_begun_begins_when_it_is_resumed(left: tuple[str, ...], tmp_path: Path) -> None:
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, count=60)
+    (tmp_path / "run").mkdir()
+    for name in left:
+        (tmp_path / "run" / name).write_bytes(b"half of something")
+    run_live(tmp_path / "run", strategy, candles, resume=True)
+    assert trades_of(tmp_path / "run") == run_replay(tmp_path / "replay", strategy, candles)
+    assert not (tmp_path / "run" / ".journal.sqlite.77.part").exists()
+
+
+def test_a_folder_with_anything_else_in_it_is_neither_resumed_nor_begun_in(tmp_path: Path) -> None:
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, count=60)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "diary.txt").write_text("mine", "utf-8")
+    for resume in (True, False):
+        with pytest.raises(UsageError, match="run"):
+            run_live(tmp_path / "run", strategy, candles, resume=resume)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["diary.txt"]
 
 
 def test_a_changed_strategy_file_does_not_take_over_a_run(tmp_path: Path) -> None:

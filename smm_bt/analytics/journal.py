@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from smm_bt.analytics import journal_rows as rows
+from smm_bt.analytics.atomic_file import atomic_path
 from smm_bt.analytics.journal_reader import JournalReader
-from smm_bt.analytics.journal_schema import check_version, create_tables, open_connection, remove_side_files, sentences
+from smm_bt.analytics.journal_schema import check_version, create_tables, open_connection, sentences
 from smm_bt.analytics.run_info import RunInfo
 from smm_bt.errors import OutputError, RunFailed
 from smm_bt.model import (
@@ -59,22 +60,15 @@ class Journal(JournalReader):
 
     @classmethod
     def create(cls, path: Path, info: RunInfo, initial_balance_usdt: float) -> Self:
-        """Start the journal of a new run; OutputError when the file exists or cannot be written."""
+        """Start the journal of a new run; OutputError when the file exists or cannot be written.
+
+        The file appears with the run in it or not at all, so that a journal that is there can always be resumed.
+        """
         if path.exists():
             raise OutputError(f"{path} exists already; resume that run or choose another folder with --out.")
-        with sentences(path):
-            journal = cls(path, _writable(path))
-            try:
-                with journal.together():
-                    create_tables(journal._connection)
-                    journal._do(rows.INSERT_RUN, rows.run_row(info, initial_balance_usdt, "running", None))
-                    journal._connection.executemany(rows.INSERT_SETTING, rows.setting_rows(info))
-            except BaseException:
-                journal.close()
-                path.unlink(missing_ok=True)
-                remove_side_files(path)
-                raise
-        return journal
+        with sentences(path), atomic_path(path) as made:
+            _first_rows(made, info, initial_balance_usdt)
+        return cls(path, _writable(path))
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -234,6 +228,18 @@ class Journal(JournalReader):
     def _do(self, sql: str, values: tuple[object, ...]) -> int:
         with sentences(self.path):
             return self._connection.execute(sql, values).rowcount
+
+
+def _first_rows(path: Path, info: RunInfo, initial_balance_usdt: float) -> None:
+    connection = open_connection(path)
+    try:
+        connection.execute("BEGIN")
+        create_tables(connection)
+        connection.execute(rows.INSERT_RUN, rows.run_row(info, initial_balance_usdt, "running", None))
+        connection.executemany(rows.INSERT_SETTING, rows.setting_rows(info))
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
 
 
 def _writable(path: Path) -> sqlite3.Connection:

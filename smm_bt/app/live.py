@@ -16,7 +16,15 @@ from smm_bt.app import build_live
 from smm_bt.app.audit_memory import known_warm_up
 from smm_bt.app.clock import now_ms
 from smm_bt.app.live_finish import LiveResult, draw_pages, finish
-from smm_bt.app.live_folder import JOURNAL, held_folder, latest_live_run, open_to_resume
+from smm_bt.app.live_folder import (
+    EXCHANGE,
+    JOURNAL,
+    clear_unbegun,
+    has_not_begun,
+    held_folder,
+    latest_live_run,
+    open_to_resume,
+)
 from smm_bt.app.live_market_source import MarketChoice, MarketShape, MarketSource, Stood, shape_of
 from smm_bt.app.live_session import LiveSession, SessionParts
 from smm_bt.app.live_settings import MARKET, public_market, recorded_market, recorded_settings
@@ -57,7 +65,8 @@ def live(request: LiveRequest, console: Console) -> LiveResult:
     """
     stop = StopSignal()
     with stop.listening():
-        return _resume(request, console, stop) if request.resume else _start(request, console, stop)
+        goes_on = request.resume and not (request.out is not None and has_not_begun(request.out))
+        return _resume(request, console, stop) if goes_on else _start(request, console, stop)
 
 
 def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResult:
@@ -68,11 +77,13 @@ def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResu
     _check_window(settings, strategy)
     build_live.check_symbols(shape.symbols, choice, settings)
     label = f"{settings.TRADING_MODE}-{'-'.join(shape.symbols)}"[:40].rstrip("-")
-    folder = choose_run_folder(settings.RUNS_DIR, request.out, label)
+    out = request.out
+    folder = out if out is not None and has_not_begun(out) else choose_run_folder(settings.RUNS_DIR, out, label)
     with ExitStack() as stack:
         host = WatchfulClock(stop)
-        state = folder / "exchange.sqlite"
+        state = folder / EXCHANGE
         stack.enter_context(held_folder(folder))
+        clear_unbegun(folder)
         stack.enter_context(_removed_unless_begun(folder))
         source = build_live.open_market(choice, shape, settings, host, state, None)
         stack.callback(source.close)
@@ -99,11 +110,9 @@ def _removed_unless_begun(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if not (folder / JOURNAL).exists():
-            for name in (".held", "exchange.sqlite", "exchange.sqlite-wal", "exchange.sqlite-shm"):
-                (folder / name).unlink(missing_ok=True)
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        clear_unbegun(folder, lock=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _resume(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResult:
@@ -122,7 +131,7 @@ def _resume(request: LiveRequest, console: Console, stop: StopSignal) -> LiveRes
                 "put the old one back, or start a new run."
             )
         host = WatchfulClock(stop)
-        source = build_live.open_market(choice, shape, settings, host, folder / "exchange.sqlite", _stood(journal))
+        source = build_live.open_market(choice, shape, settings, host, folder / EXCHANGE, _stood(journal))
         stack.callback(source.close)
         journal.update_run(info, "running")
         parts = SessionParts(request, settings, choice, shape, strategy, source, journal, folder, host, stop, True)

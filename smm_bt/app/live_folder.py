@@ -14,7 +14,10 @@ from smm_bt.analytics.journal_reader import JournalReader
 from smm_bt.errors import RunFailed, SmmBtError, UsageError
 
 JOURNAL = "journal.sqlite"
+EXCHANGE = "exchange.sqlite"
 _LOCK = ".held"
+#: What may lie in the folder of a run that was killed before it had begun.
+_BEFORE_THE_JOURNAL = (_LOCK, EXCHANGE, f"{EXCHANGE}-wal", f"{EXCHANGE}-shm")
 
 
 @contextmanager
@@ -38,6 +41,22 @@ def held_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def has_not_begun(folder: Path) -> bool:
+    """Say whether ``folder`` is of a live run that ended, or was killed, before its journal was there."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else [JOURNAL]
+    return all(name in _BEFORE_THE_JOURNAL or name.startswith(f".{JOURNAL}.") for name in names)
+
+
+def clear_unbegun(folder: Path, *, lock: bool = False) -> None:
+    """Remove what a run that has not begun left in ``folder``; the file that holds it only with ``lock``."""
+    if (folder / JOURNAL).exists():
+        return
+    for name in [path.name for path in folder.iterdir() if path.name.startswith(f".{JOURNAL}.")]:
+        (folder / name).unlink()
+    for name in _BEFORE_THE_JOURNAL if lock else _BEFORE_THE_JOURNAL[1:]:
+        (folder / name).unlink(missing_ok=True)
 
 
 def journal_of(run: Path) -> Path:

@@ -118,9 +118,15 @@ class FuturesLedger:
         return free if free > 0.0 else 0.0
 
     def equity_usdt(self, prices: Mapping[str, float]) -> float:
-        """Return the wallet plus unrealised PnL at ``prices``; a position without a price counts at its entry."""
-        unrealized = (p.unrealized_pnl(prices[s]) for s, p in self.positions.items() if s in prices)
-        return self.wallet_usdt + sum(unrealized)
+        """Return the wallet plus unrealised PnL at ``prices``; a position without a price counts at its entry.
+
+        Added up in the order of the instruments, not of the openings, so that the last bit does not tell the story.
+        """
+        equity = self.wallet_usdt
+        for symbol in self.instruments:
+            if symbol in prices and symbol in self.positions:
+                equity += self.positions[symbol].unrealized_pnl(prices[symbol])
+        return equity
 
     def open(self, symbol: str, side: int, qty: float, price: float, time_ms: int, order_id: str) -> float:
         """Open a position or add to one of the same side; return the fee.
