@@ -14,6 +14,8 @@ from smm_bt.errors import UsageError
 if TYPE_CHECKING:
     from smm_bt.app.live_market_source import MarketChoice
 
+_More = Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Further candle files.")]
+_Candles = Annotated[list[Path] | None, typer.Option(help="Candle file for the embedded exchange; repeatable.")]
 _Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, or its name in RUNS_DIR.")]
@@ -30,15 +32,13 @@ def register(app: typer.Typer) -> None:
 
 
 def live(
-    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Further candle files.")] = None,
+    more: _More = None,
     mode: Annotated[str | None, typer.Option(help="PAPER (virtual money) or TESTNET (demo account).")] = None,
     market: Annotated[str, typer.Option(help="binance, or embedded: the exchange in this program.")] = "binance",
     symbols: Annotated[str | None, typer.Option(help="For example BTCUSDT,ETHUSDT.")] = None,
     timeframe: Annotated[str | None, typer.Option(help="For example 1m or 5m (the default).")] = None,
     strategy: Annotated[Path | None, typer.Option(help="Your file with compute_smm().")] = None,
-    candles: Annotated[
-        list[Path] | None, typer.Option(help="Candle file for the embedded exchange; repeatable.")
-    ] = None,
+    candles: _Candles = None,
     mark: Annotated[list[Path] | None, typer.Option(help="Mark-price candles for it.")] = None,
     funding: Annotated[list[Path] | None, typer.Option(help="Funding rates for it.")] = None,
     exchange_info: Annotated[Path | None, typer.Option(help="The venue's exchangeInfo JSON.")] = None,
@@ -67,12 +67,8 @@ def live(
     choice = _market(market, speed, address=address, seed=seed, **played, **rules)
     if resume and out is not None and not out.exists():
         out = settings.RUNS_DIR / out
-    ends: dict[str, Any] = {
-        "until_ms": moment(until, "--until"),
-        "max_candles": max_candles,
-        "close_on_exit": close_on_exit,
-        "adopt": adopt,
-    }
+    ends: dict[str, Any] = {"until_ms": moment(until, "--until"), "max_candles": max_candles}
+    ends |= {"close_on_exit": close_on_exit, "adopt": adopt}
     run_live(LiveRequest(settings, choice, out=out, resume=resume, pages=pages, **ends), console())
 
 
