@@ -10,8 +10,10 @@ from typing import Any
 from feeds.candles import iso_utc
 from feeds.live import LiveRow, Standing
 from feeds.live_window import CandleRow, CandleWindow
+from smm_bt.app.streamed_candles import StreamedCandles
 from smm_bt.execution.host_clock import HostClock
 from smm_bt.execution.live_candles import Inside, LiveCandles, NewCandles
+from smm_bt.execution.venue_errors import VenueFault, VenueSilent
 from smm_bt.execution.venue_rows import Kline
 
 Tell = Callable[..., None]
@@ -47,6 +49,7 @@ class CandleIntake:
 
     Args:
         source: the venue.
+        streamed: candles it tells by itself; with them most need no request of their own.
         windows: where each symbol's candles go to be judged, in the order of SYMBOLS.
         host: the machine's clocks.
         barrier: how long symbols wait for one another.
@@ -57,13 +60,15 @@ class CandleIntake:
     def __init__(
         self,
         source: LiveCandles,
+        streamed: StreamedCandles,
         windows: Mapping[str, CandleWindow],
         host: HostClock,
         barrier: Barrier,
         fresh_ms: float,
         tell: Tell,
     ) -> None:
-        self.source, self._windows, self._host, self._barrier = source, windows, host, barrier
+        self.source, self.streamed = source, streamed
+        self._windows, self._host, self._barrier = windows, host, barrier
         self._length_ms = source.length_ms
         self._fresh_ms = fresh_ms
         self._tell = tell
@@ -130,25 +135,68 @@ class CandleIntake:
         """Return for how many seconds nothing need be asked because an answer is being given time."""
         return max(0.0, self._not_before_s - self._host.seconds())
 
+    def await_stream(self, now_ms: int, held: Collection[str], longest_s: float | None = None) -> bool:
+        """Give the stream the time to tell what is due; return whether it has told all of it."""
+        since = self._due(now_ms)
+        told = {symbol: next_ms for symbol, next_ms in since.items() if symbol not in held}
+        return self.streamed.wait(told, now_ms, longest_s) and len(told) == len(since)
+
+    def check(self, now_ms: int) -> None:
+        """Hold one candle of the stream against REST, if one's turn has come; what is not answered is asked again."""
+        self.streamed.acquaint()
+        symbol = self.streamed.to_check()
+        if symbol is None:
+            return
+        self.streamed.put_off(symbol)
+        try:
+            answer = self.source.newest({symbol: self.streamed.asked_ms(symbol, now_ms)}, now_ms)[symbol]
+        except (VenueSilent, VenueFault):
+            self.streamed.rest_is_silent()  # said when a candle is due and cannot be read
+            return
+        self._learn(symbol, answer)
+
+    def _learn(self, symbol: str, answer: NewCandles) -> None:
+        correction = self.streamed.learn(symbol, answer)
+        if correction is not None:
+            self._windows[symbol].correct(*correction)
+
+    def _due(self, now_ms: int) -> dict[str, int]:
+        return {s: next_ms for s, next_ms in self._next_ms.items() if next_ms + self._length_ms <= now_ms}
+
     def collect(self, now_ms: int, held: Collection[str]) -> bool:
         """Ask for what has closed by ``now_ms``; return whether anything was queued.
+
+        Candles of ``held`` symbols are read, not taken from the stream: what happened inside them is read with them.
 
         Raises:
             VenueSilent, VenueFault: no candles could be read; nothing has changed.
         """
-        since = {s: next_ms for s, next_ms in self._next_ms.items() if next_ms + self._length_ms <= now_ms}
-        if not since or self._resting(now_ms):
+        since = self._due(now_ms)
+        told = self.streamed.ready({s: next_ms for s, next_ms in since.items() if s not in held}, now_ms)
+        if not since or (len(told) < len(since) and self._resting(now_ms)):
             return False
-        found = self.source.newest(since, now_ms)
+        found = self._read({s: next_ms for s, next_ms in since.items() if s not in told}, now_ms)
+        found |= {symbol: NewCandles([kline], True) for symbol, kline in told.items()}
         lacking = [symbol for symbol in since if not self._whole(found[symbol], now_ms)]
         if lacking and set(lacking) != self._late and self._wait_for(lacking, found):
             return False
-        new = {symbol: answer.closed for symbol, answer in found.items() if answer.closed}
+        new = {symbol: found[symbol].closed for symbol in since if found[symbol].closed}
+        self.streamed.taken(told)
         inside = self.source.inside({symbol: klines for symbol, klines in new.items() if symbol in held})
         for symbol, klines in new.items():
             self._append(symbol, klines, inside.get(symbol, {}), now_ms)
         self._after(lacking, new, now_ms)
         return bool(new)
+
+    def _read(self, since: Mapping[str, int], now_ms: int) -> dict[str, NewCandles]:
+        """Ask REST for what is due, and with it for what was taken before and is not confirmed yet."""
+        asked = {symbol: self.streamed.asked_ms(symbol, next_ms) for symbol, next_ms in since.items()}
+        found = {}
+        for symbol, answer in (self.source.newest(asked, now_ms) if asked else {}).items():
+            self._learn(symbol, answer)
+            closed = [kline for kline in answer.closed if kline.open_ms >= since[symbol]]
+            found[symbol] = NewCandles(closed, answer.settled)
+        return found
 
     def _whole(self, answer: NewCandles, now_ms: int) -> bool:
         newest = bool(answer.closed) and answer.closed[-1].open_ms + 2 * self._length_ms > now_ms

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _LOUD = frozenset(
     ("connection_lost", "connection_restored", "candles_late", "clock_jump", "halted", "stopping", "paused", "resumed")
+    + ("stream_unavailable", "candle_differs")
 )
 
 
