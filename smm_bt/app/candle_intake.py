@@ -12,7 +12,7 @@ from feeds.live import LiveRow, Standing
 from feeds.live_window import CandleRow, CandleWindow
 from smm_bt.app.streamed_candles import StreamedCandles
 from smm_bt.execution.host_clock import HostClock
-from smm_bt.execution.live_candles import Inside, LiveCandles, NewCandles
+from smm_bt.execution.live_candles import InsideCandles, LiveCandles, NewCandles
 from smm_bt.execution.venue_errors import VenueFault, VenueSilent
 from smm_bt.execution.venue_rows import Kline
 
@@ -102,7 +102,7 @@ class CandleIntake:
             self._warm_up(symbol, before)
             if since:
                 inside = self.source.inside({symbol: since} if symbol in held else {})
-                self._append(symbol, since, inside.get(symbol, {}), now_ms)
+                self._append(symbol, since, inside.get(symbol), now_ms)
 
     def _warm_up(self, symbol: str, klines: Sequence[Kline]) -> None:
         if not klines:
@@ -135,11 +135,16 @@ class CandleIntake:
         """Return for how many seconds nothing need be asked because an answer is being given time."""
         return max(0.0, self._not_before_s - self._host.seconds())
 
-    def await_stream(self, now_ms: int, held: Collection[str], longest_s: float | None = None) -> bool:
-        """Give the stream the time to tell what is due; return whether it has told all of it."""
-        since = self._due(now_ms)
-        told = {symbol: next_ms for symbol, next_ms in since.items() if symbol not in held}
-        return self.streamed.wait(told, now_ms, longest_s) and len(told) == len(since)
+    def await_stream(self, now_ms: int) -> bool:
+        """Give the stream a moment to tell what is due; return whether it has told all of it."""
+        return self.streamed.wait(self._due(now_ms), now_ms)
+
+    def told_while_resting(self, now_ms: int, longest_s: float) -> bool:
+        """Return whether the stream tells within ``min(rest_s(), longest_s)`` what REST did not have yet."""
+        since, rest_s = self._due(now_ms), self.rest_s()
+        if not rest_s or len(self.streamed.ready(since, now_ms)) == len(since):
+            return False  # nothing is missing that the stream could tell
+        return self.streamed.wait(since, now_ms, min(rest_s, longest_s))
 
     def check(self, now_ms: int) -> None:
         """Hold one candle of the stream against REST, if one's turn has come; what is not answered is asked again."""
@@ -166,25 +171,25 @@ class CandleIntake:
     def collect(self, now_ms: int, held: Collection[str]) -> bool:
         """Ask for what has closed by ``now_ms``; return whether anything was queued.
 
-        Candles of ``held`` symbols are read, not taken from the stream: what happened inside them is read with them.
-
         Raises:
             VenueSilent, VenueFault: no candles could be read; nothing has changed.
         """
         since = self._due(now_ms)
-        told = self.streamed.ready({s: next_ms for s, next_ms in since.items() if s not in held}, now_ms)
+        told = self.streamed.ready(since, now_ms)
         if not since or (len(told) < len(since) and self._resting(now_ms)):
             return False
         found = self._read({s: next_ms for s, next_ms in since.items() if s not in told}, now_ms)
-        found |= {symbol: NewCandles([kline], True) for symbol, kline in told.items()}
+        inside = self.source.inside({symbol: [kline] for symbol, kline in told.items() if symbol in held})
+        for symbol, kline in told.items():  # the stream is final, the mark candle may not be
+            found[symbol] = NewCandles([kline], symbol not in inside or inside[symbol].settled)
         lacking = [symbol for symbol in since if not self._whole(found[symbol], now_ms)]
         if lacking and set(lacking) != self._late and self._wait_for(lacking, found):
             return False
         new = {symbol: found[symbol].closed for symbol in since if found[symbol].closed}
         self.streamed.taken(told)
-        inside = self.source.inside({symbol: klines for symbol, klines in new.items() if symbol in held})
+        inside |= self.source.inside({s: klines for s, klines in new.items() if s in held and s not in told})
         for symbol, klines in new.items():
-            self._append(symbol, klines, inside.get(symbol, {}), now_ms)
+            self._append(symbol, klines, inside.get(symbol), now_ms)
         self._after(lacking, new, now_ms)
         return bool(new)
 
@@ -228,7 +233,7 @@ class CandleIntake:
             self._tell("candles_late" if not self._barrier.tries else "candle_absent", message)
         self._late = missing
 
-    def _append(self, symbol: str, klines: Sequence[Kline], inside: Mapping[int, Inside], now_ms: int) -> None:
+    def _append(self, symbol: str, klines: Sequence[Kline], inside: InsideCandles | None, now_ms: int) -> None:
         self._count_gaps(symbol, klines)
         window = self._windows[symbol]
         window.add(klines)
@@ -236,7 +241,8 @@ class CandleIntake:
         for number, kline in enumerate(klines):
             row: dict[str, Any] = {name: column[number] for name, column in columns.items()}
             standing = Standing.PASSED if number < len(klines) - 1 else self._standing(kline, now_ms)
-            self.queues[symbol].append(LiveRow(_row(kline), row, standing, inside.get(kline.open_ms)))
+            what = None if inside is None else inside.by_open_ms[kline.open_ms]
+            self.queues[symbol].append(LiveRow(_row(kline), row, standing, what))
         self._next_ms[symbol] = klines[-1].open_ms + self._length_ms
 
     def _standing(self, newest: Kline, now_ms: int) -> Standing:

@@ -175,7 +175,7 @@ class CandleRelease:
             return
         try:
             self._watch_clock()
-            told = self._is_told_while_resting()
+            told = not self._fails and self._intake.told_while_resting(self._clock.now_ms(), _SLICE_S)
             if not told and not self._is_due():
                 self._look_at_marks()
                 return
@@ -184,13 +184,6 @@ class CandleRelease:
             self._connection_lost(problem)
             return
         self._connection_is_back()
-
-    def _is_told_while_resting(self) -> bool:
-        """Whether the stream tells what REST did not have yet, before REST is to be asked again."""
-        rest_s = self._intake.rest_s()
-        if not rest_s or self._fails:
-            return False
-        return self._intake.await_stream(self._clock.now_ms(), self._held(), min(rest_s, _SLICE_S))
 
     def _is_due(self) -> bool:
         """Wait for the next close, a while at most; between candles there is time to hold the stream against REST."""
@@ -216,7 +209,7 @@ class CandleRelease:
 
     def _read_candles(self, told: bool) -> None:
         """Take from the stream what is due, if it tells all of it; else ask for the venue's time and for candles."""
-        told = told or (not self._fails and self._intake.await_stream(self._clock.now_ms(), self._held()))
+        told = told or (not self._fails and self._intake.await_stream(self._clock.now_ms()))
         if told:
             self._clock.look_for_end()
         self._intake.collect(self._clock.now_ms() if told else self._clock.sync(), self._held())
