@@ -126,6 +126,11 @@ class CandleIntake:
         overdue = any(next_ms + self._length_ms <= now_ms for next_ms in self._next_ms.values())
         return now_ms if overdue and not self._resting(now_ms) else coming
 
+    @property
+    def waits(self) -> bool:
+        """Whether a candle that is due was asked for and is being given time."""
+        return self._asked_since_s is not None and not self._barrier.tries
+
     def _resting(self, now_ms: int) -> bool:
         if self._barrier.tries:
             return now_ms == self._given_up_ms

@@ -138,7 +138,7 @@ class CandleRelease:
 
     def _is_over(self) -> bool:
         """Whether the market has ended: no candle is to come, none waits, and no order can be filled any more."""
-        if not self._clock.finished or self.behind:
+        if not self._clock.finished or self.behind or self._intake.waits:
             return False
         now = self._clock.now_ms()
         return self._intake.due_ms(now) > now
