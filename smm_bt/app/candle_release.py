@@ -158,15 +158,19 @@ class CandleRelease:
         self._between.answer()
         if self._broker.has_work:
             return None
+        if not self.behind:
+            now = self._clock.now_ms()
+            self._between.show(now, self._intake.due_ms(now))
+            self._wait_and_read()
+        return self._release_next()  # in the same turn: another would let the broker read its account first
+
+    def _release_next(self) -> bool | None:
         heads = [queue[0].candle[0] for queue in self._intake.queues.values() if queue]
-        if heads:
-            self._gate = min(heads)
-            self._steps += 1
-            return True
-        now = self._clock.now_ms()
-        self._between.show(now, self._intake.due_ms(now))
-        self._wait_and_read()
-        return None
+        if not heads:
+            return None
+        self._gate = min(heads)
+        self._steps += 1
+        return True
 
     def _wait_and_read(self) -> None:
         rest_s = self._not_before_s - self._host.seconds()
