@@ -261,6 +261,7 @@ class Told:
     def __init__(self) -> None:
         self.candles: dict[str, StreamedKline] = {}
         self.connection = 1
+        self.waits: list[float] = []
 
     def start(self) -> None: ...
 
@@ -273,6 +274,7 @@ class Told:
         return self.connection
 
     def wait(self, ready: Any, seconds: float) -> bool:
+        self.waits.append(seconds)
         return bool(ready())
 
     def news(self) -> list[StreamNews]:
@@ -349,6 +351,19 @@ def test_nothing_is_taken_while_an_earlier_candle_is_unconfirmed(told: Told, str
     assert read(streamed, one, two) is None
     told.tell(3)
     assert may_be_taken(streamed, 3)
+
+
+def test_a_symbol_that_came_late_is_not_waited_for_until_it_has_agreed_with_rest_again(
+    told: Told, streamed: StreamedCandles
+) -> None:
+    read(streamed, told.tell(0))
+    assert not may_be_taken(streamed, 1)
+    told.waits.clear()
+    assert not may_be_taken(streamed, 2)
+    assert told.waits == []
+    read(streamed, told.tell(2))
+    assert not may_be_taken(streamed, 3)
+    assert told.waits == [0.5]
 
 
 def test_a_new_connection_has_to_agree_with_rest_first(told: Told, streamed: StreamedCandles) -> None:

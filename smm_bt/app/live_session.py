@@ -118,7 +118,6 @@ class LiveSession:
         parts = self._parts
         self._events.tell("started", f"{parts.source.name}, {', '.join(parts.shape.symbols)} {parts.shape.timeframe}")
         self.clock.sync()
-        self._stream.start()
         wiring = LiveWiring(
             parts.shape.symbols,
             self._reader,
@@ -133,6 +132,7 @@ class LiveSession:
         )
         self._account = account
         self._books = LiveBooks(parts.journal, account.broker, self.clock, account.paper)
+        self._stream.start()
         try:
             self._loop(account, self._books)
         except StopRequested:

@@ -119,6 +119,7 @@ class StreamedCandles:
         self.quiet_s = min(_QUIET_S, _QUIET_SHARE * real_s)
         self._trusted: dict[str, int] = {}
         self._doubted: set[str] = set()
+        self._late: set[str] = set()
         self._unchecked: dict[str, _Unchecked] = {}
         self._read: dict[str, Kline] = {}
         self._silences = 0
@@ -151,15 +152,23 @@ class StreamedCandles:
     def wait(self, since_ms: Mapping[str, int], now_ms: int, longest_s: float | None = None) -> bool:
         """Wait for what is due and may be told: to the end of the moment after the close, or ``longest_s``.
 
+        A symbol that let the moment pass gets no other one until it has agreed with REST again.
+
         Returns:
             Whether all that is due can be taken.
         """
         hoped = {s: open_ms for s, open_ms in since_ms.items() if self._hopes(s, open_ms, now_ms)}
-        if hoped:
-            passed_s = (now_ms - min(hoped.values()) - self._length_ms) / 1000 / self._speed
-            left_s = self._moment_s - passed_s if longest_s is None else longest_s
-            self._stream.wait(lambda: len(self.ready(hoped, now_ms)) == len(hoped), max(0.0, left_s))
+        if longest_s is not None:
+            self._wait(hoped, now_ms, longest_s)
+        elif prompt := {s: open_ms for s, open_ms in hoped.items() if s not in self._late}:
+            passed_s = (now_ms - min(prompt.values()) - self._length_ms) / 1000 / self._speed
+            self._wait(prompt, now_ms, self._moment_s - passed_s)
+            self._late |= prompt.keys() - self.ready(prompt, now_ms).keys()
         return bool(since_ms) and len(self.ready(since_ms, now_ms)) == len(since_ms)
+
+    def _wait(self, hoped: Mapping[str, int], now_ms: int, longest_s: float) -> None:
+        if hoped:
+            self._stream.wait(lambda: len(self.ready(hoped, now_ms)) == len(hoped), max(0.0, longest_s))
 
     def taken(self, symbols: Collection[str]) -> None:
         """Take note of candles that were taken; REST is asked about them one after the other."""
@@ -234,6 +243,7 @@ class StreamedCandles:
             if streamed.kline == theirs:
                 self._trusted[symbol] = streamed.connection
                 self._doubted.discard(symbol)
+                self._late.discard(symbol)
             elif streamed.kline.open_ms == theirs.open_ms and symbol not in self._unchecked:
                 self._differs(symbol, streamed.kline, theirs)
 

@@ -100,18 +100,20 @@ class KlineStream:
         self._connections = 0
         self._complained = False
         self._stop = asyncio.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, name="kline-stream", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
 
     # ---- asked by the run
 
     def start(self) -> None:
         """Begin to listen."""
+        self._loop = loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, args=(loop,), name="kline-stream", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop listening; harmless when repeated."""
-        if not self._thread.is_alive():
+        if self._thread is None or self._loop is None:
             return
         with contextlib.suppress(RuntimeError):  # it has just ended by itself
             self._loop.call_soon_threadsafe(self._stop.set)
@@ -141,12 +143,12 @@ class KlineStream:
 
     # ---- its thread
 
-    def _serve(self) -> None:
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            self._loop.run_until_complete(self._listen())
-            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            loop.run_until_complete(self._listen())
+            loop.run_until_complete(loop.shutdown_default_executor())
         finally:
-            self._loop.close()
+            loop.close()
 
     async def _listen(self) -> None:
         async with aiohttp.ClientSession(
@@ -172,7 +174,7 @@ class KlineStream:
             except ForbiddenRequest as refused:
                 self._broken(number, str(refused))
                 return
-            except (aiohttp.ClientError, OSError, TimeoutError) as problem:
+            except Exception as problem:  # whatever it is: REST goes on, and the connection is tried again
                 self._broken(number, str(problem) or type(problem).__name__)
             if time.monotonic() - begun > _LONGEST_PAUSE_S:
                 pause_s = _FIRST_PAUSE_S
