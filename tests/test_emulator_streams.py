@@ -84,7 +84,8 @@ def test_a_conditional_order_is_told_through_algo_updates() -> None:
 
 
 def test_a_running_clock_pushes_without_being_asked() -> None:
-    with EmulatorThread(EmulatorConfig(speed=60.0, **CONFIG)) as emulator:
+    # the first close is five seconds away: it would be told as well
+    with EmulatorThread(EmulatorConfig(speed=60.0, start_ms=1_735_689_600_000, **CONFIG)) as emulator:
         messages = listen(emulator, "/public/ws", ["btcusdt@bookTicker"], lambda: None, 3)
         times = [message["E"] for message in messages]
         assert times == sorted(times)
