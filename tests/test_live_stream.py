@@ -344,7 +344,7 @@ def test_a_stream_of_another_market_is_never_believed_and_spoken_of_once(
 def test_nothing_is_taken_while_an_earlier_candle_is_unconfirmed(told: Told, streamed: StreamedCandles) -> None:
     read(streamed, told.tell(0))
     one = told.tell(1)
-    streamed.taken(["BTCUSDT"])
+    streamed.taken({"BTCUSDT": one})
     two = told.tell(2)
     assert not may_be_taken(streamed, 2)
     assert streamed.asked_ms("BTCUSDT", two.open_ms) == one.open_ms
@@ -387,8 +387,7 @@ def test_a_candle_is_not_taken_when_more_than_one_is_missing(told: Told, streame
 
 def test_a_candle_rest_does_not_know_is_taken_out_again(told: Told, streamed: StreamedCandles, said: list[Any]) -> None:
     read(streamed, told.tell(0))
-    told.tell(1)
-    streamed.taken(["BTCUSDT"])
+    streamed.taken({"BTCUSDT": told.tell(1)})
     assert read(streamed, candle(2)) == (candle(1).open_ms, None)
     assert said == [("candle_differs", "BTCUSDT")]
 

@@ -199,15 +199,15 @@ class CandleRelease:
             self._intake.check(now)
             longest_s = min(_SLICE_S, left_s - streamed.quiet_s, max(streamed.next_check_s(), 0.001))
         else:
-            self._read_clock_before(due_ms)
+            self._read_clock_before(due_ms, left_s)
             longest_s = _SLICE_S
         longest_s = min(longest_s, rest_s + 0.001) if rest_s else longest_s
         # rounding may leave a millisecond, which the second call waits for: nothing is due before it has passed
         return self._clock.advance(due_ms, longest_s) and self._clock.advance(due_ms, longest_s)
 
-    def _read_clock_before(self, close_ms: int) -> None:
+    def _read_clock_before(self, close_ms: int, left_s: float) -> None:
         """Read the venue's time shortly before a close where none is read at the close itself."""
-        if self._intake.streamed.in_use and self._clock_read_for_ms != close_ms:
+        if left_s > 0 and self._intake.streamed.in_use and self._clock_read_for_ms != close_ms:
             self._clock_read_for_ms = close_ms
             self._clock.sync()
 

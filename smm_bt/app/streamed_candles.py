@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from feeds.candles import iso_utc
@@ -87,7 +87,7 @@ class Correction(NamedTuple):
 class _Unchecked(NamedTuple):
     """A candle taken from the stream that REST has not confirmed yet, to be asked about at ``at_s``."""
 
-    streamed: StreamedKline
+    kline: Kline
     at_s: float
     tries: int = 0
 
@@ -170,13 +170,11 @@ class StreamedCandles:
         if hoped:
             self._stream.wait(lambda: len(self.ready(hoped, now_ms)) == len(hoped), max(0.0, longest_s))
 
-    def taken(self, symbols: Collection[str]) -> None:
-        """Take note of candles that were taken; REST is asked about them one after the other."""
+    def taken(self, klines: Mapping[str, Kline]) -> None:
+        """Take note of candles that were taken, by symbol; REST is asked about them one after the other."""
         first_s = self._host.seconds() + self._settled_s
-        for number, symbol in enumerate(symbols):
-            streamed = self._stream.newest(symbol)
-            if streamed is not None:
-                self._unchecked[symbol] = _Unchecked(streamed, first_s + self._spread_s * number / len(symbols))
+        for number, (symbol, kline) in enumerate(klines.items()):
+            self._unchecked[symbol] = _Unchecked(kline, first_s + self._spread_s * number / len(klines))
 
     # ---- between candles
 
@@ -212,7 +210,7 @@ class StreamedCandles:
     def asked_ms(self, symbol: str, open_ms: int) -> int:
         """Return from which open time on REST is to be asked so that ``open_ms`` and what is unchecked are told."""
         each = self._unchecked.get(symbol)
-        return open_ms if each is None else min(open_ms, each.streamed.kline.open_ms)
+        return open_ms if each is None else min(open_ms, each.kline.open_ms)
 
     # ---- what REST says
 
@@ -223,10 +221,10 @@ class StreamedCandles:
         if final:
             self._read[symbol] = final[-1]
         each = self._unchecked.get(symbol)
-        if each is None or not final or final[-1].open_ms < each.streamed.kline.open_ms:
+        if each is None or not final or final[-1].open_ms < each.kline.open_ms:
             return None
         del self._unchecked[symbol]
-        mine = each.streamed.kline
+        mine = each.kline
         theirs = next((kline for kline in final if kline.open_ms == mine.open_ms), None)
         if theirs == mine:
             return None
