@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -54,6 +56,7 @@ class Variant:
     faults: tuple[FaultRule, ...] = ()
     lies: bool = False
     pause_at: int | None = None
+    rest_is_down: tuple[float, float] | None = None
 
 
 VARIANTS = {
@@ -64,6 +67,7 @@ VARIANTS = {
     "every message twice": Variant((FaultRule("repeat", "WS", MESSAGES, count=None),)),
     "beside a REST that is slow": Variant((FaultRule("delay", "GET", KLINES, count=None, delay_ms=600),)),
     "stopped and resumed": Variant(pause_at=16),
+    "going on while REST is down": Variant(rest_is_down=(15.3, 16.6)),
     "wrong once": Variant(lies=True),
 }
 
@@ -89,6 +93,18 @@ def lie(venue: EmulatorThread) -> None:
             yield message
 
     hub._market_messages = told
+
+
+def take_rest_down(venue: EmulatorThread, numbers: tuple[float, float]) -> None:
+    """Let no request through between two moments, counted in candles; the websocket stays."""
+    for number, act in zip(
+        numbers,
+        (lambda: venue.add_fault(FaultRule("reset", "GET", "/fapi/*", count=None)), venue.clear_faults),
+        strict=True,
+    ):
+        while venue.status()["now_ms"] < START_MS + number * FIVE_MINUTES_MS:
+            time.sleep(0.05)
+        act()
 
 
 @dataclass
@@ -117,6 +133,9 @@ def play(name: str, folder: Path, candles: Path) -> Outcome:
             until_ms = START_MS + variant.pause_at * FIVE_MINUTES_MS
             run_live(folder / "run", strategy, [candles], until_ms=until_ms, **options)
             options["resume"] = True
+        outage = threading.Thread(target=take_rest_down, args=(venue, variant.rest_is_down))
+        if variant.rest_is_down is not None:
+            outage.start()
         run_live(folder / "run", strategy, [candles], **options)
         requests = list(venue._server.request_log)
     seen = [json.loads(line) for line in Path(f"{strategy}.seen").read_text().splitlines()]
@@ -139,6 +158,7 @@ def delays_ms(outcome: Outcome) -> list[float]:
     return [time_ms % FIVE_MINUTES_MS / SPEED for time_ms in times]
 
 
+@pytest.mark.slow
 def test_the_stream_changes_no_trade_whatever_happens_to_it(tmp_path: Path) -> None:
     candles = flat_candles(tmp_path / "BTCUSDT-5m.csv")
     reference = tmp_path / "last_two.py"
@@ -159,13 +179,14 @@ def test_the_stream_changes_no_trade_whatever_happens_to_it(tmp_path: Path) -> N
 
 
 def check_columns(outcome: Outcome, candles: Path, name: str) -> None:
-    """What compute_smm() was given are the file's candles, each once and in order."""
+    """What compute_smm() was given are the file's candles, all of them and in order."""
     stored = np.loadtxt(candles, delimiter=",", skiprows=1)[:, 1:6]
     for numbers, rows in outcome.seen:
         assert numbers == list(range(numbers[0], numbers[-1] + 1)), name
         assert rows == stored[numbers].tolist(), name
     last = [numbers[-1] for numbers, _ in outcome.seen]
-    assert sorted(set(last)) == list(range(min(last), COUNT)), name
+    assert last == sorted(last), name
+    assert {number for numbers, _ in outcome.seen for number in numbers} == set(range(COUNT)), name
 
 
 def check_what_was_said(outcomes: dict[str, Outcome]) -> None:
@@ -174,8 +195,9 @@ def check_what_was_said(outcomes: dict[str, Outcome]) -> None:
     assert refused.events("stream_connected") == []
     assert len(cut.events("stream_lost")) == 3
     assert len(cut.events("stream_connected")) == 4
-    for outcome in outcomes.values():
-        assert outcome.events("connection_lost") == []
+    for name, outcome in outcomes.items():
+        lost = int(VARIANTS[name].rest_is_down is not None)
+        assert len(outcome.events("connection_lost")) == len(outcome.events("connection_restored")) == lost, name
 
 
 def check_speed_and_weight(outcomes: dict[str, Outcome]) -> None:
