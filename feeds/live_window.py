@@ -56,6 +56,18 @@ class CandleWindow:
             self._values[:, self._count] = row[1:]
             self._count += 1
 
+    def correct(self, open_ms: int, row: CandleRow | None) -> None:
+        """Put ``row`` in the place of the candle that opened at ``open_ms``; None takes that candle out."""
+        at = int(np.searchsorted(self._open_ms[: self._count], open_ms))
+        if at == self._count or self._open_ms[at] != open_ms:
+            return
+        if row is not None:
+            self._values[:, at] = row[1:]
+            return
+        self._open_ms[at : self._count - 1] = self._open_ms[at + 1 : self._count].copy()
+        self._values[:, at : self._count - 1] = self._values[:, at + 1 : self._count].copy()
+        self._count -= 1
+
     def columns(self, new: int) -> dict[str, NDArray[Any]]:
         """Return the columns of the newest ``new`` rows, computed on them and ``size − 1`` candles before."""
         first = max(0, self._count - self._size - new + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -83,11 +84,28 @@ def test_a_conditional_order_is_told_through_algo_updates() -> None:
 
 
 def test_a_running_clock_pushes_without_being_asked() -> None:
-    with EmulatorThread(EmulatorConfig(speed=60.0, **CONFIG)) as emulator:
+    # the first close is five seconds away: it would be told as well
+    with EmulatorThread(EmulatorConfig(speed=60.0, start_ms=1_735_689_600_000, **CONFIG)) as emulator:
         messages = listen(emulator, "/public/ws", ["btcusdt@bookTicker"], lambda: None, 3)
         times = [message["E"] for message in messages]
         assert times == sorted(times)
         assert times[2] - times[0] > 5_000
+
+
+def test_a_forming_candle_is_told_every_250_ms_and_a_close_at_once_however_often_the_market_moves() -> None:
+    with EmulatorThread(EmulatorConfig(speed=300.0, **CONFIG)) as emulator, BareClient(emulator) as client:
+
+        def ask_often() -> None:
+            end = time.monotonic() + 2.2
+            while time.monotonic() < end:
+                client.send("GET", "/fapi/v1/time")
+
+        told = [m["k"] for m in listen(emulator, "/market/ws", ["btcusdt@kline_5m"], ask_often, 6)]
+    closed = [k["t"] for k in told if k["x"]]
+    assert len(closed) >= 1
+    assert closed == sorted(set(closed))
+    # a candle lasts a second: at most the one told at its opening and three later ones before it closes
+    assert max(sum(k["t"] == open_ms and not k["x"] for k in told) for open_ms in {k["t"] for k in told}) <= 5
 
 
 async def watch_with_sdk(emulator: EmulatorThread, key: str, act: Callable[[], None], count: int) -> list[Any]:

@@ -57,6 +57,19 @@ def test_a_window_takes_no_candle_twice_and_none_out_of_order() -> None:
             window.add([candle(number)])
 
 
+def test_a_window_takes_corrections_of_candles_it_has() -> None:
+    window = CandleWindow(5, lambda frame: {name: frame[name].to_numpy() for name in frame})
+    window.add([candle(number, 100.0 + number) for number in range(8)])
+    window.correct(candle(6)[0], candle(6, 200.0))
+    assert window.columns(3)["close"].tolist() == [105.0, 200.0, 107.0]
+    window.correct(candle(6)[0], None)
+    assert window.columns(3)["close"].tolist() == [104.0, 105.0, 107.0]
+    window.correct(candle(6)[0], candle(6, 300.0))  # no longer there
+    window.correct(candle(99)[0], None)
+    assert window.columns(3)["close"].tolist() == [104.0, 105.0, 107.0]
+    assert window.last_open_ms == candle(7)[0]
+
+
 # ---- feeds and strategy
 
 

@@ -21,7 +21,14 @@ from smm_bt import model
 from smm_bt.errors import SettingsError
 from smm_bt.execution import ccxt_client, endpoints
 from smm_bt.execution.ccxt_client import ApiKeys, PublicWire, TradingWire
-from smm_bt.execution.endpoints import ForbiddenRequest, PracticeVenue, PublicDataRules, practice_venue
+from smm_bt.execution.endpoints import (
+    ForbiddenRequest,
+    KlineStreams,
+    PracticeVenue,
+    PublicDataRules,
+    practice_venue,
+)
+from smm_bt.execution.kline_stream import KlineStream
 from smm_bt.execution.transport import GuardedSession
 from smm_bt.execution.venue_errors import Kind, VenueFault
 
@@ -120,6 +127,13 @@ def test_no_name_of_the_endpoints_holds_a_production_address_but_the_keyless_one
     texts = [value for value in vars(endpoints).values() if isinstance(value, str)]
     assert [text for text in texts if "//" in text and "Where requests" not in text] == ["https://fapi.binance.com"]
     assert all(kind == "fapiPublic" for kind in PublicDataRules().url_table())
+
+
+def test_every_address_of_a_stream_is_a_keyless_one_for_market_data() -> None:
+    assert set(endpoints._STREAM_ORIGINS.values()) == {"wss://fstream.binance.com", "wss://fstream.binancefuture.com"}
+    for table in (value for value in vars(endpoints).values() if isinstance(value, dict)):
+        assert all("ws-fapi" not in str(text) and "/private" not in str(text) for text in table.values())
+    assert endpoints._STREAM_PATH.startswith("/market/")
 
 
 @pytest.mark.parametrize("address", PRODUCTION + DISGUISES)
@@ -449,6 +463,141 @@ def test_the_market_data_rules_refuse_keys_signatures_bodies_and_other_methods()
     ):
         with pytest.raises(ForbiddenRequest):
             rules.check(method, address, headers, body)
+
+
+# ---- the streams
+
+STREAM = "wss://fstream.binance.com/market/stream?streams="
+
+
+def test_streams_are_those_of_the_venue_whose_candles_are_read() -> None:
+    assert KlineStreams().urls(["BTCUSDT", "1000PEPEUSDT"], "5m") == [
+        [f"{STREAM}btcusdt@kline_5m/1000pepeusdt@kline_5m", "BTCUSDT", "1000PEPEUSDT"]
+    ]
+    for host in ("demo-fapi.binance.com", "testnet.binancefuture.com"):
+        assert KlineStreams(PracticeVenue(f"https://{host}")).address == "wss://fstream.binancefuture.com"
+    assert KlineStreams(PracticeVenue("http://127.0.0.1:8765")).address == "ws://127.0.0.1:8765"
+    assert KlineStreams(PracticeVenue("http://[::1]:8765")).address == "ws://[::1]:8765"
+
+
+def test_many_symbols_share_connections_within_the_venues_limits() -> None:
+    symbols = [f"LONGNAME{number:03d}USDT" for number in range(450)]
+    lines = KlineStreams().urls(symbols, "15m")
+    assert [symbol for line in lines for symbol in line[1:]] == symbols
+    assert all(len(line) <= 201 and len(line[0]) < 4000 for line in lines)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "wss://fstream.binance.com/ws/btcusdt@kline_1m",
+        "wss://fstream.binance.com/private/ws?listenKey=abc",
+        "wss://fstream.binance.com/market/ws/btcusdt@kline_1m",
+        "wss://fstream.binance.com/market/../private/stream?streams=btcusdt@kline_1m",
+        "wss://fstream.binance.com/market/stream",
+        "wss://ws-fapi.binance.com/ws-fapi/v1",
+        "wss://testnet.binancefuture.com/ws-fapi/v1",
+        "wss://fstream.binancefuture.com/market/stream?streams=btcusdt@kline_1m",
+        "ws://fstream.binance.com/market/stream?streams=btcusdt@kline_1m",
+        "https://fstream.binance.com/market/stream?streams=btcusdt@kline_1m",
+        "wss://fstream.binance.com:443@evil.example/market/stream?streams=btcusdt@kline_1m",
+        "wss://user:secret@fstream.binance.com/market/stream?streams=btcusdt@kline_1m",
+        "wss://fstream.binance.com.evil.example/market/stream?streams=btcusdt@kline_1m",
+        "wss://evil.example/market/stream?streams=btcusdt@kline_1m",
+        "wss://FSTREAM.binance.com/market/stream?streams=btcusdt@kline_1m",
+        STREAM,
+        STREAM + "btcusdt@kline_1m/",
+        STREAM + "btcusdt@kline_1m&listenKey=abc",
+        STREAM + "btcusdt@kline_1m#x",
+        STREAM + "btcusdt@kline_1m\n",
+        STREAM + "btcusdt@kline_7m",
+        STREAM + "btcusdt@kline_1m?x=1",
+        STREAM + "btcusdt@aggTrade",
+        STREAM + "btcusdt@kline_1m/!bookTicker",
+        STREAM + "pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1",
+        STREAM + "btcusdt%40kline_1m",
+        STREAM + "../private@kline_1m",
+        STREAM + "BTCUSDT@kline_1m",
+        STREAM + "btcusdt@kline_१m",
+        STREAM + "btсusdt@kline_1m",  # its с is a Cyrillic letter
+        "",
+        None,
+        b"wss://fstream.binance.com/market/stream?streams=btcusdt@kline_1m",
+    ],
+)
+def test_nothing_but_public_candle_streams_may_be_listened_to(url: Any) -> None:
+    with pytest.raises(ForbiddenRequest):
+        KlineStreams().check("GET", url, {}, None)
+
+
+def test_streams_are_listened_to_without_a_key_and_with_nothing_sent() -> None:
+    url = STREAM + "btcusdt@kline_1m"
+    KlineStreams().check("GET", url, {"Upgrade": "websocket"}, None)
+    for method, headers, body in (
+        ("POST", {}, None),
+        ("CONNECT", {}, None),
+        ("GET", {"X-MBX-APIKEY": "k"}, None),
+        ("GET", {"authorization": "Basic eDp5"}, None),
+        ("GET", {"Cookie": "a=b"}, None),
+        ("GET", {}, b"a=1"),
+    ):
+        with pytest.raises(ForbiddenRequest):
+            KlineStreams().check(method, url, headers, body)
+
+
+@pytest.mark.parametrize(
+    "symbol", ["BTC/USDT", "BTCUSDT@depth", "", "A" * 41, "BTC USDT", "币安人生USDT", "..", "BTC&X=1"]
+)
+def test_a_symbol_that_is_no_plain_name_gets_into_no_address(symbol: str) -> None:
+    assert not KlineStreams.can_name(symbol)
+    with pytest.raises(ForbiddenRequest):
+        KlineStreams().urls(["BTCUSDT", symbol], "1m")
+
+
+def test_what_decides_about_streams_cannot_be_changed_or_derived_from() -> None:
+    streams = KlineStreams()
+    with pytest.raises(AttributeError):
+        streams._practice = PracticeVenue("http://127.0.0.1:1")
+    with pytest.raises(TypeError):
+        type("Loose", (KlineStreams,), {})
+    forged = PracticeVenue("http://127.0.0.1:1")
+    object.__setattr__(forged, "_origin", endpoints.origin_of("https://ws-fapi.binance.com"))
+    with pytest.raises(ForbiddenRequest):
+        KlineStreams(forged)
+
+
+def listen_to(url: str) -> str:
+    """Try to listen until something was asked for or refused; return what was said."""
+    stream = KlineStream(KlineStreams(PracticeVenue(url)), ["BTCUSDT"], "1m")
+    stream.start()
+    try:
+        for _ in range(200):
+            news = stream.news()
+            if news:
+                return news[0].message
+            stream.wait(lambda: False, 0.02)
+    finally:
+        stream.close()
+    raise AssertionError("nothing was said")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+def test_a_stream_follows_no_redirect(recorder: Any, status: int, scheme: str) -> None:
+    port = recorder.url.rpartition(":")[2]
+    recorder.status, recorder.redirect = status, f"{scheme}://127.0.0.1:{port}/private/ws?listenKey=abc"
+    said = listen_to(recorder.url)
+    assert "cannot be listened to" in said
+    assert scheme == "ws" or "was stopped" in said  # the other kind the library refuses by itself
+    assert recorder.seen == ["GET /market/stream?streams=btcusdt@kline_1m"]
+
+
+def test_a_stream_uses_no_proxy_of_the_environment(recorder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*PROXY_NAMES, "WS_PROXY", "WSS_PROXY", "ws_proxy", "wss_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    assert "cannot be listened to" in listen_to(recorder.url)  # it answers, and is no websocket
+    assert recorder.seen == ["GET /market/stream?streams=btcusdt@kline_1m"]
 
 
 def test_ccxt_is_imported_in_one_file_only() -> None:

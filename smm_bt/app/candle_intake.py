@@ -10,8 +10,10 @@ from typing import Any
 from feeds.candles import iso_utc
 from feeds.live import LiveRow, Standing
 from feeds.live_window import CandleRow, CandleWindow
+from smm_bt.app.streamed_candles import StreamedCandles
 from smm_bt.execution.host_clock import HostClock
-from smm_bt.execution.live_candles import Inside, LiveCandles, NewCandles
+from smm_bt.execution.live_candles import InsideCandles, LiveCandles, NewCandles
+from smm_bt.execution.venue_errors import VenueFault, VenueSilent
 from smm_bt.execution.venue_rows import Kline
 
 Tell = Callable[..., None]
@@ -47,6 +49,7 @@ class CandleIntake:
 
     Args:
         source: the venue.
+        streamed: candles it tells by itself; with them most need no request of their own.
         windows: where each symbol's candles go to be judged, in the order of SYMBOLS.
         host: the machine's clocks.
         barrier: how long symbols wait for one another.
@@ -57,13 +60,15 @@ class CandleIntake:
     def __init__(
         self,
         source: LiveCandles,
+        streamed: StreamedCandles,
         windows: Mapping[str, CandleWindow],
         host: HostClock,
         barrier: Barrier,
         fresh_ms: float,
         tell: Tell,
     ) -> None:
-        self.source, self._windows, self._host, self._barrier = source, windows, host, barrier
+        self.source, self.streamed = source, streamed
+        self._windows, self._host, self._barrier = windows, host, barrier
         self._length_ms = source.length_ms
         self._fresh_ms = fresh_ms
         self._tell = tell
@@ -97,7 +102,7 @@ class CandleIntake:
             self._warm_up(symbol, before)
             if since:
                 inside = self.source.inside({symbol: since} if symbol in held else {})
-                self._append(symbol, since, inside.get(symbol, {}), now_ms)
+                self._append(symbol, since, inside.get(symbol), now_ms)
 
     def _warm_up(self, symbol: str, klines: Sequence[Kline]) -> None:
         if not klines:
@@ -121,6 +126,11 @@ class CandleIntake:
         overdue = any(next_ms + self._length_ms <= now_ms for next_ms in self._next_ms.values())
         return now_ms if overdue and not self._resting(now_ms) else coming
 
+    @property
+    def waits(self) -> bool:
+        """Whether a candle that is due was asked for and is being given time."""
+        return self._asked_since_s is not None and not self._barrier.tries
+
     def _resting(self, now_ms: int) -> bool:
         if self._barrier.tries:
             return now_ms == self._given_up_ms
@@ -130,25 +140,73 @@ class CandleIntake:
         """Return for how many seconds nothing need be asked because an answer is being given time."""
         return max(0.0, self._not_before_s - self._host.seconds())
 
+    def await_stream(self, now_ms: int) -> bool:
+        """Give the stream a moment to tell what is due; return whether it has told all of it."""
+        return self.streamed.wait(self._due(now_ms), now_ms)
+
+    def told_while_resting(self, now_ms: int, longest_s: float) -> bool:
+        """Return whether the stream tells within ``min(rest_s(), longest_s)`` what REST did not have yet."""
+        since, rest_s = self._due(now_ms), self.rest_s()
+        if not rest_s or len(self.streamed.ready(since, now_ms)) == len(since):
+            return False  # nothing is missing that the stream could tell
+        return self.streamed.wait(since, now_ms, min(rest_s, longest_s))
+
+    def check(self, now_ms: int) -> None:
+        """Hold one candle of the stream against REST, if one's turn has come; what is not answered is asked again."""
+        self.streamed.acquaint()
+        symbol = self.streamed.to_check()
+        if symbol is None:
+            return
+        self.streamed.put_off(symbol)
+        try:
+            answer = self.source.newest({symbol: self.streamed.asked_ms(symbol, now_ms)}, now_ms)[symbol]
+        except (VenueSilent, VenueFault):
+            self.streamed.rest_is_silent()  # said when a candle is due and cannot be read
+            return
+        self._learn(symbol, answer)
+
+    def _learn(self, symbol: str, answer: NewCandles) -> None:
+        correction = self.streamed.learn(symbol, answer)
+        if correction is not None:
+            self._windows[symbol].correct(*correction)
+
+    def _due(self, now_ms: int) -> dict[str, int]:
+        return {s: next_ms for s, next_ms in self._next_ms.items() if next_ms + self._length_ms <= now_ms}
+
     def collect(self, now_ms: int, held: Collection[str]) -> bool:
         """Ask for what has closed by ``now_ms``; return whether anything was queued.
 
         Raises:
             VenueSilent, VenueFault: no candles could be read; nothing has changed.
         """
-        since = {s: next_ms for s, next_ms in self._next_ms.items() if next_ms + self._length_ms <= now_ms}
-        if not since or self._resting(now_ms):
+        since = self._due(now_ms)
+        told = self.streamed.ready(since, now_ms)
+        if not since or (len(told) < len(since) and self._resting(now_ms)):
             return False
-        found = self.source.newest(since, now_ms)
+        found = self._read({s: next_ms for s, next_ms in since.items() if s not in told}, now_ms)
+        inside = self.source.inside({symbol: [kline] for symbol, kline in told.items() if symbol in held})
+        for symbol, kline in told.items():  # the stream is final, the mark candle may not be
+            found[symbol] = NewCandles([kline], symbol not in inside or inside[symbol].settled)
         lacking = [symbol for symbol in since if not self._whole(found[symbol], now_ms)]
         if lacking and set(lacking) != self._late and self._wait_for(lacking, found):
             return False
-        new = {symbol: answer.closed for symbol, answer in found.items() if answer.closed}
-        inside = self.source.inside({symbol: klines for symbol, klines in new.items() if symbol in held})
+        new = {symbol: found[symbol].closed for symbol in since if found[symbol].closed}
+        self.streamed.taken(told)
+        inside |= self.source.inside({s: klines for s, klines in new.items() if s in held and s not in told})
         for symbol, klines in new.items():
-            self._append(symbol, klines, inside.get(symbol, {}), now_ms)
+            self._append(symbol, klines, inside.get(symbol), now_ms)
         self._after(lacking, new, now_ms)
         return bool(new)
+
+    def _read(self, since: Mapping[str, int], now_ms: int) -> dict[str, NewCandles]:
+        """Ask REST for what is due, and with it for what was taken before and is not confirmed yet."""
+        asked = {symbol: self.streamed.asked_ms(symbol, next_ms) for symbol, next_ms in since.items()}
+        found = {}
+        for symbol, answer in (self.source.newest(asked, now_ms) if asked else {}).items():
+            self._learn(symbol, answer)
+            closed = [kline for kline in answer.closed if kline.open_ms >= since[symbol]]
+            found[symbol] = NewCandles(closed, answer.settled)
+        return found
 
     def _whole(self, answer: NewCandles, now_ms: int) -> bool:
         newest = bool(answer.closed) and answer.closed[-1].open_ms + 2 * self._length_ms > now_ms
@@ -180,7 +238,7 @@ class CandleIntake:
             self._tell("candles_late" if not self._barrier.tries else "candle_absent", message)
         self._late = missing
 
-    def _append(self, symbol: str, klines: Sequence[Kline], inside: Mapping[int, Inside], now_ms: int) -> None:
+    def _append(self, symbol: str, klines: Sequence[Kline], inside: InsideCandles | None, now_ms: int) -> None:
         self._count_gaps(symbol, klines)
         window = self._windows[symbol]
         window.add(klines)
@@ -188,7 +246,8 @@ class CandleIntake:
         for number, kline in enumerate(klines):
             row: dict[str, Any] = {name: column[number] for name, column in columns.items()}
             standing = Standing.PASSED if number < len(klines) - 1 else self._standing(kline, now_ms)
-            self.queues[symbol].append(LiveRow(_row(kline), row, standing, inside.get(kline.open_ms)))
+            what = None if inside is None else inside.by_open_ms[kline.open_ms]
+            self.queues[symbol].append(LiveRow(_row(kline), row, standing, what))
         self._next_ms[symbol] = klines[-1].open_ms + self._length_ms
 
     def _standing(self, newest: Kline, now_ms: int) -> Standing:

@@ -54,6 +54,7 @@ class CandleRelease:
         self._fails = 0
         self._not_before_s = 0.0
         self._marks_at_s = 0.0
+        self._clock_read_for_ms = 0
         self._farewell = False
         self._steps = 0
         self._ready = False
@@ -137,7 +138,7 @@ class CandleRelease:
 
     def _is_over(self) -> bool:
         """Whether the market has ended: no candle is to come, none waits, and no order can be filled any more."""
-        if not self._clock.finished or self.behind:
+        if not self._clock.finished or self.behind or self._intake.waits:
             return False
         now = self._clock.now_ms()
         return self._intake.due_ms(now) > now
@@ -157,18 +158,22 @@ class CandleRelease:
         self._between.answer()
         if self._broker.has_work:
             return None
+        if not self.behind:
+            now = self._clock.now_ms()
+            due = self._intake.due_ms(now)
+            if due > now:
+                self._fill_untraded()
+            self._between.show(now, due)
+            self._wait_and_read()
+        return self._release_next()  # in the same turn: another would let the broker read its account first
+
+    def _release_next(self) -> bool | None:
         heads = [queue[0].candle[0] for queue in self._intake.queues.values() if queue]
-        if heads:
-            self._gate = min(heads)
-            self._steps += 1
-            return True
-        now = self._clock.now_ms()
-        due = self._intake.due_ms(now)
-        if due > now:
-            self._fill_untraded()
-        self._between.show(now, due)
-        self._wait_and_read()
-        return None
+        if not heads:
+            return None
+        self._gate = min(heads)
+        self._steps += 1
+        return True
 
     def _fill_untraded(self) -> None:
         """Try orders that wait for their symbol to trade again: all candles of this moment have been judged."""
@@ -182,17 +187,44 @@ class CandleRelease:
             return
         try:
             self._watch_clock()
-            now = self._clock.now_ms()
-            rest_s = self._intake.rest_s()
-            slice_s = min(_SLICE_S, rest_s + 0.001) if rest_s else _SLICE_S
-            if not self._clock.advance(self._intake.due_ms(now), slice_s):
+            told = not self._fails and self._intake.told_while_resting(self._clock.now_ms(), _SLICE_S)
+            if not told and not self._is_due():
                 self._look_at_marks()
                 return
-            self._intake.collect(self._clock.sync(), self._held())
+            self._read_candles(told)
         except (VenueSilent, VenueFault) as problem:
             self._connection_lost(problem)
             return
         self._connection_is_back()
+
+    def _is_due(self) -> bool:
+        """Wait for the next close, a while at most; between candles there is time to hold the stream against REST."""
+        now, streamed = self._clock.now_ms(), self._intake.streamed
+        due_ms, rest_s = self._intake.due_ms(now), self._intake.rest_s()
+        left_s = (due_ms - now) / 1000 / self._clock.speed
+        streamed.tell_news()
+        if left_s > streamed.quiet_s:
+            self._intake.check(now)
+            longest_s = min(_SLICE_S, left_s - streamed.quiet_s, max(streamed.next_check_s(), 0.001))
+        else:
+            self._read_clock_before(due_ms, left_s)
+            longest_s = _SLICE_S
+        longest_s = min(longest_s, rest_s + 0.001) if rest_s else longest_s
+        # rounding may leave a millisecond, which the second call waits for: nothing is due before it has passed
+        return self._clock.advance(due_ms, longest_s) and self._clock.advance(due_ms, longest_s)
+
+    def _read_clock_before(self, close_ms: int, left_s: float) -> None:
+        """Read the venue's time shortly before a close where none is read at the close itself."""
+        if left_s > 0 and self._intake.streamed.in_use and self._clock_read_for_ms != close_ms:
+            self._clock_read_for_ms = close_ms
+            self._clock.sync()
+
+    def _read_candles(self, told: bool) -> None:
+        """Take from the stream what is due, if it tells all of it; else ask for the venue's time and for candles."""
+        told = told or (not self._fails and self._intake.await_stream(self._clock.now_ms()))
+        if told:
+            self._clock.look_for_end()
+        self._intake.collect(self._clock.now_ms() if told else self._clock.sync(), self._held())
 
     def _held(self) -> list[str]:
         """Return the symbols whose candles a simulated venue wants to look into."""

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _LOUD = frozenset(
-    ("connection_lost", "connection_restored", "candles_late", "clock_jump", "halted", "stopping", "paused", "resumed")
+    (
+        *("connection_lost", "connection_restored", "candles_late", "clock_jump", "halted", "stopping", "paused"),
+        *("resumed", "stream_unavailable", "candle_differs"),
+    )
 )
 
 

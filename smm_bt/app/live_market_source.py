@@ -12,9 +12,10 @@ from feeds.files import read_candles
 from feeds.timeframes import DAY_MS, timeframe_ms
 from smm_bt.app.embedded import EmbeddedChild, EmbeddedExchange
 from smm_bt.app.market_clock import MarketClock, RunningClock, Stepped, SteppedClock
+from smm_bt.app.streamed_candles import CandleStream, NoStream
 from smm_bt.errors import UsageError
 from smm_bt.execution.ccxt_client import PublicWire
-from smm_bt.execution.endpoints import PracticeVenue
+from smm_bt.execution.endpoints import KlineStreams, PracticeVenue
 from smm_bt.execution.host_clock import HostClock
 from smm_bt.execution.venue_client import MarketDataClient
 from smm_bt.execution.weight_budget import WeightBudget
@@ -24,6 +25,8 @@ BINANCE, EMBEDDED = "binance", "embedded"
 MADE_DAYS = 3
 _RUNNING_DAYS = 60
 _READERS = 4
+#: Candles that last less of the machine's time are read only: there would be no time to check them afterwards.
+_SHORTEST_STREAMED_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,14 @@ class MarketSource:
             return SteppedClock(self.embedded.step, Stepped(int(status["now_ms"]), bool(status["finished"])))
         finished = self.embedded.has_finished if self.embedded is not None else lambda: False
         return RunningClock(reader.server_time_ms, self.host, self.speed, finished)
+
+    def stream(self, symbols: Sequence[str], timeframe: str) -> CandleStream:
+        """Return what tells closed candles by itself, where the market's time runs slowly enough for it."""
+        if timeframe_ms(timeframe) / 1000 / self.speed < _SHORTEST_STREAMED_S:
+            return NoStream()
+        from smm_bt.execution.kline_stream import KlineStream
+
+        return KlineStream(KlineStreams(self.practice), list(filter(KlineStreams.can_name, symbols)), timeframe)
 
     def close(self) -> None:
         """End what was started for the run."""

@@ -28,6 +28,7 @@ from smm_bt.app.live_status import StatusLine
 from smm_bt.app.run_log import RunLog
 from smm_bt.app.settings import Settings
 from smm_bt.app.stop_signal import StopRequested, StopSignal
+from smm_bt.app.streamed_candles import StreamedCandles
 from smm_bt.execution.host_clock import HostClock
 from smm_bt.execution.live_candles import LiveCandles
 from smm_bt.execution.risk_sizer import RiskSizer
@@ -99,6 +100,7 @@ class LiveSession:
         hourly = parts.source.embedded is None
         self.source = LiveCandles(readers, parts.shape.timeframe, hourly_funding=hourly)
         self.clock = parts.source.clock(self._reader)
+        self._stream = parts.source.stream(parts.shape.symbols, parts.shape.timeframe)
         self.why_ended = ""
         self._books: LiveBooks | None = None
         self._account: LiveAccount | None = None
@@ -130,12 +132,14 @@ class LiveSession:
         )
         self._account = account
         self._books = LiveBooks(parts.journal, account.broker, self.clock, account.paper)
+        self._stream.start()
         try:
             self._loop(account, self._books)
         except StopRequested:
             self.why_ended = f"stopped by {parts.stop.requested}"
         finally:
             account.close()
+            self._stream.close()
 
     def write_down(self) -> None:
         """Record what is not recorded yet; nothing is lost when the loop ended in the middle."""
@@ -185,7 +189,9 @@ class LiveSession:
         barrier = Barrier(tries=3) if self.clock.stepped else Barrier()
         fresh_ms = min(self._length_ms, FRESH_MS * max(1.0, self.clock.speed))
         fresh_ms = float("inf") if self.clock.stepped else fresh_ms
-        return CandleIntake(self.source, windows, parts.host, barrier, fresh_ms, self._events.tell)
+        tell, speed = self._events.tell, self.clock.speed
+        streamed = StreamedCandles(self._stream, parts.host, self._length_ms, speed, tell)
+        return CandleIntake(self.source, streamed, windows, parts.host, barrier, fresh_ms, tell)
 
     def _begin(self, intake: CandleIntake, account: LiveAccount) -> None:
         """Read the history; a run that goes on has dealt with part of it."""

@@ -39,6 +39,10 @@ class MarketClock(Protocol):
         """Ask the venue for its time and return it."""
         ...
 
+    def look_for_end(self) -> None:
+        """Learn whether the market is over, without asking for its time."""
+        ...
+
     def jump(self) -> ClockJump | None:
         """Return how far the machine's clocks went apart since the last reading, if they did."""
         ...
@@ -85,6 +89,10 @@ class RunningClock:
         self.finished = self._has_finished()
         return told
 
+    def look_for_end(self) -> None:
+        """Learn whether the market is over, without asking for its time."""
+        self.finished = self._has_finished()
+
     def now_ms(self) -> int:
         """Return the last reading plus the steady time since."""
         return self._venue_ms + int((self._host.seconds() - self._at_s) * 1000 * self.speed)
@@ -123,6 +131,9 @@ class SteppedClock:
     def sync(self) -> int:
         """Return the time the market stands at."""
         return self._now_ms
+
+    def look_for_end(self) -> None:
+        """Every step tells."""
 
     def now_ms(self) -> int:
         """Return the time the market stands at."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -124,6 +125,13 @@ class Exchange:
         while self.market.now_ms < target:
             boundary = self.market.next_boundary()
             self._advance(target if boundary is None else min(target, boundary))
+
+    def seconds_to_next_candle(self) -> float:
+        """Return how long by the machine's clock a running market takes to its next candle; infinity at its end."""
+        boundary = self.market.next_boundary()
+        if boundary is None or self.config.speed is None:
+            return math.inf
+        return max(0.001, (boundary - self.clock.now_ms()) / 1000 / self.config.speed)
 
     def wait_before_completing(self) -> None:
         """Start the countdown after which partially filled market orders are completed."""

@@ -105,7 +105,7 @@ class EmulatorServer:
     async def _tick(self) -> None:
         """Keep a running market moving for websocket listeners between requests."""
         while True:
-            await asyncio.sleep(_TICK_SECONDS)
+            await asyncio.sleep(min(_TICK_SECONDS, self.exchange.seconds_to_next_candle()))
             self.exchange.catch_up()
             self.exchange.save()
 
@@ -150,6 +150,9 @@ class EmulatorServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.rel_url.path
         if self._hub.serves(path):
+            for rule in self.faults.take(request.method, path, dict(request.rel_url.query)):
+                if (refusal := await self._strike(rule, request)) is not None:
+                    return refusal
             return await self._hub.handle(request)
         call = await _read(request)
         if self.config.control and path.startswith(control.PREFIX):

@@ -14,12 +14,15 @@ from aiohttp import WSMsgType, web
 
 from smm_bt.emulator import stream_bodies
 from smm_bt.emulator.candles import INTERVALS
+from smm_bt.emulator.clock import host_seconds
 from smm_bt.emulator.events import AccountEvent, AlgoEvent, Event, LeverageEvent, MarketEvent, OrderEvent
 from smm_bt.emulator.exchange import Exchange
 from smm_bt.emulator.faults import FaultPlan
 from smm_bt.emulator.refusals import VenueError
 
 _ROUTES = ("", "/public", "/market", "/private")
+#: A candle that still forms is told this often, as on the venue, however often the market moves.
+_FORMING_S = 0.25
 
 
 @dataclass(eq=False)
@@ -40,6 +43,7 @@ class StreamHub:
         self._faults = faults
         self._connections: set[Connection] = set()
         self._listen_key = ""
+        self._told_s: dict[str, float] = {}
         exchange.listeners.append(self._on_event)
 
     def open_key(self) -> dict[str, str]:
@@ -154,11 +158,21 @@ class StreamHub:
             yield from (stream_bodies.book_message(exchange, symbol) for symbol in symbols)
         elif (symbol := head.upper()) in exchange.market.symbols:
             if topic.startswith("kline_") and topic[6:] in INTERVALS:
-                yield from stream_bodies.kline_messages(exchange, symbol, topic[6:], event.before_ms)
+                if not self._is_too_soon(name, INTERVALS[topic[6:]], event):
+                    yield from stream_bodies.kline_messages(exchange, symbol, topic[6:], event.before_ms)
             elif topic == "bookTicker":
                 yield stream_bodies.book_message(exchange, symbol)
             elif topic.partition("@")[0] == "markPrice":
                 yield stream_bodies.mark_message(exchange, symbol)
+
+    def _is_too_soon(self, name: str, interval_ms: int, event: MarketEvent) -> bool:
+        """Whether nothing has closed and the forming candle was told a moment ago."""
+        now_s = host_seconds()
+        forming = event.before_ms // interval_ms == event.time_ms // interval_ms
+        if forming and not self._exchange.config.stepped and now_s - self._told_s.get(name, 0.0) < _FORMING_S:
+            return True
+        self._told_s[name] = now_s
+        return False
 
     def _send(self, name: str, message: Any, path: str) -> None:
         copies = 1

@@ -1,4 +1,4 @@
-"""Where requests may go: the venue's practice hosts and loopback for trading, one keyless host for market data.
+"""Where requests may go: the venue's practice hosts and loopback for trading, keyless hosts for market data.
 
 There is no name, member or value in this module under which an order could be sent to a real account:
 :class:`PracticeVenue` is the only thing a trading client accepts, it cannot be subclassed or changed, and it checks
@@ -8,9 +8,12 @@ its address whenever it comes into being, from a pickle too.
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, NoReturn, final
 from urllib.parse import urlsplit
 
+from feeds.timeframes import TIMEFRAMES_MS
 from smm_bt.errors import SettingsError, VenueError
 from smm_bt.model import TradingMode
 
@@ -36,6 +39,17 @@ PUBLIC_PATHS: Final = frozenset(
         "fundingInfo",
     )
 )
+
+#: Where the candles of a host are told without being asked for; nothing can be ordered there and no key is sent.
+_STREAM_ORIGINS: Final = {
+    "fapi.binance.com": "wss://fstream.binance.com",
+    "demo-fapi.binance.com": "wss://fstream.binancefuture.com",
+    "testnet.binancefuture.com": "wss://fstream.binancefuture.com",
+}
+_STREAM_PATH: Final = "/market/stream?streams="
+_STREAM_NAME: Final = re.compile(rf"[a-z0-9_]{{1,40}}@kline_({'|'.join(TIMEFRAMES_MS)})")
+#: The venue allows this many on one connection; the address stays far below what web servers take.
+_MOST_STREAMS, _LONGEST_STREAMS = 200, 3800
 
 
 class ForbiddenRequest(VenueError):
@@ -212,6 +226,86 @@ class PublicDataRules:
             raise ForbiddenRequest(
                 f"A {method} request to {_shown(url)} was stopped: the market-data client reads public paths of "
                 f"{self.address} without a key, and nothing else."
+            )
+
+
+@final
+class KlineStreams:
+    """Where closed candles may be listened to: the public candle streams of one venue, named in the address.
+
+    Args:
+        practice: listen to this venue instead of the production host's public data.
+    """
+
+    __slots__ = ("_practice",)
+    _practice: PracticeVenue | None
+
+    def __init__(self, practice: PracticeVenue | None = None) -> None:
+        object.__setattr__(self, "_practice", practice)
+        _ = self.address  # what has no streams is refused here
+
+    def __init_subclass__(cls, **kwargs: Any) -> NoReturn:
+        raise TypeError("KlineStreams cannot be subclassed: it decides what may be listened to")
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a KlineStreams cannot be changed")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+    @property
+    def address(self) -> str:
+        """Scheme, host and, where it is not the usual one, port; told anew each time, from the table or loopback."""
+        address = _PUBLIC_DATA_ORIGIN if self._practice is None else self._practice.address
+        origin = origin_of(address)
+        if _is_loopback(origin.host):
+            return address.replace("http", "ws", 1)
+        if origin.host not in _STREAM_ORIGINS:
+            raise ForbiddenRequest(f"{_shown(address)} has no candle streams that may be listened to.")
+        return _STREAM_ORIGINS[origin.host]
+
+    @staticmethod
+    def can_name(symbol: str) -> bool:
+        """Return whether ``symbol`` can stand in an address as it is."""
+        return symbol.isascii() and _STREAM_NAME.fullmatch(f"{symbol.lower()}@kline_1m") is not None
+
+    def urls(self, symbols: Iterable[str], timeframe: str) -> list[list[str]]:
+        """Return ``[address, symbol, symbol …]`` per connection, as many as the venue's limits ask for.
+
+        Raises:
+            ForbiddenRequest: a symbol or the timeframe is no plain name.
+        """
+        lines: list[list[str]] = []
+        head = self.address + _STREAM_PATH
+        for symbol in symbols:
+            name = f"{symbol.lower()}@kline_{timeframe}"
+            if not lines or len(lines[-1]) > _MOST_STREAMS or len(lines[-1][0]) + len(name) > _LONGEST_STREAMS:
+                lines.append([head + name])
+            else:
+                lines[-1][0] += f"/{name}"
+            lines[-1].append(symbol)
+        for line in lines:
+            self.check("GET", line[0], {}, None)
+        return lines
+
+    def check(self, method: str, url: str, headers: object, body: object) -> None:
+        """Refuse whatever is not listening to public candle streams of this venue, letter for letter.
+
+        Raises:
+            ForbiddenRequest: nothing has been sent.
+        """
+        head = self.address + _STREAM_PATH
+        names = {str(name).lower() for name in headers} if isinstance(headers, Iterable) else set()
+        streams = url.removeprefix(head).split("/") if isinstance(url, str) and url.startswith(head) else [""]
+        allowed = (
+            method == "GET"
+            and not body
+            and not names & {"x-mbx-apikey", "authorization", "cookie", "proxy-authorization"}
+            and all(_STREAM_NAME.fullmatch(stream) for stream in streams)
+        )
+        if not allowed:
+            raise ForbiddenRequest(
+                f"A connection to {_shown(url)} was stopped: this run may listen to the public candle streams of "
+                f"{self.address}, and to nothing else."
             )
 
 

@@ -24,6 +24,13 @@ class Inside(NamedTuple):
     settlements: tuple[Settlement, ...] = ()
 
 
+class InsideCandles(NamedTuple):
+    """What happened inside candles, by open time; ``settled`` once the venue shows the mark candle after them."""
+
+    by_open_ms: dict[int, Inside]
+    settled: bool
+
+
 class NewCandles(NamedTuple):
     """Candles closed by the venue's time, oldest first; ``settled`` once the venue shows the candle after them."""
 
@@ -80,21 +87,22 @@ class LiveCandles:
 
         return self._side_by_side(read, since_ms)
 
-    def inside(self, candles: Mapping[str, Sequence[Kline]]) -> dict[str, dict[int, Inside]]:
-        """Return mark-price extremes and settlements inside ``candles``, by symbol and open time."""
+    def inside(self, candles: Mapping[str, Sequence[Kline]]) -> dict[str, InsideCandles]:
+        """Return mark-price extremes and settlements inside ``candles``, by symbol."""
 
-        def read(client: MarketDataClient, symbol: str) -> dict[int, Inside]:
+        def read(client: MarketDataClient, symbol: str) -> InsideCandles:
             wanted = candles[symbol]
             first, last = wanted[0].open_ms, wanted[-1].open_ms
             marks: dict[int, Kline] = {}
             since = first
             while since <= last:
-                count = min(_MOST_KLINES, (last - since) // self.length_ms + 1)
+                count = min(_MOST_KLINES, (last - since) // self.length_ms + 2)
                 page = self._klines(client, "fapiPublicGetMarkPriceKlines", symbol, since, count)
                 marks |= {kline.open_ms: kline for kline in page}
                 since += count * self.length_ms
             rates = self._funding(client, symbol, first, last + self.length_ms)
-            return {kline.open_ms: self._inside(kline, marks.get(kline.open_ms, kline), rates) for kline in wanted}
+            found = {kline.open_ms: self._inside(kline, marks.get(kline.open_ms, kline), rates) for kline in wanted}
+            return InsideCandles(found, max(marks, default=0) > last)
 
         return self._side_by_side(read, {symbol: found for symbol, found in candles.items() if found})
 
