@@ -31,9 +31,7 @@ class BrokerPositions:
     def execute(self, order: Order, booked: Booked, ledger: VenueLedger) -> None:
         """Fill ``order`` with one execution."""
         fill = booked.fill
-        after = ledger.positions.get(fill.symbol)
-        size, average = (after.signed_qty, after.entry_price) if after is not None else (0.0, 0.0)
-        self.of(order.data).set(size, average)
+        self.of(order.data).set(booked.size, booked.average)
         closed = booked.closed.closed_qty if booked.closed is not None else 0.0
         order.execute(
             order.data.datetime[0],
@@ -45,10 +43,10 @@ class BrokerPositions:
             booked.opened_qty,
             abs(booked.opened_qty) * float(fill.price) / LEVERAGE,
             booked.open_fee_usdt,
-            after.margin_usdt if after is not None else 0.0,
+            booked.margin_usdt,
             booked.closed.gross_pnl_usdt if booked.closed is not None else 0.0,
-            size,
-            average,
+            booked.size,
+            booked.average,
         )
         if abs(order.executed.remsize) < float(ledger.instruments[fill.symbol].step) / 2:
             order.executed.remsize = 0.0  # float subtraction leaves dust, and dust would be Partial for ever
