@@ -1,4 +1,4 @@
-"""Bid and ask for entries that are sized one after the other: one read serves several of them."""
+"""Bid and ask for entries that are sized one after the other on one row: one read serves several of them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,17 @@ class EntryPrices:
         self._read: dict[str, BookTicker] = {}
         self._read_at_s = float("-inf")
 
+    def forget(self) -> None:
+        """Drop what was read: a candle has closed since, or may have."""
+        self._read_at_s = float("-inf")
+
     def of(self, symbol: str, waiting: int) -> BookTicker:
         """Return bid and ask of ``symbol``; ``waiting`` is how many entries are going to ask, this one included."""
         if self._clock.seconds() < self._read_at_s + _OLDEST_S and symbol in self._read:
             return self._read[symbol]
         if waiting <= _FEW:
             return self._client.fetch_book_ticker(symbol)
-        self._read_at_s = self._clock.seconds()
+        asked_at_s = self._clock.seconds()
         self._read = self._client.fetch_book_tickers()
+        self._read_at_s = asked_at_s
         return self._read[symbol] if symbol in self._read else self._client.fetch_book_ticker(symbol)

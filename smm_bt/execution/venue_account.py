@@ -165,6 +165,7 @@ class VenueAccount:
             VenueSilent: the venue could not be read; nothing has changed.
             VenueError: the venue's position or a foreign trade cannot be explained.
         """
+        self._prices.forget()
         self.server_ms = self.client.server_time_ms()
         state = self.client.account()
         due = bool(self.ledger.positions) and self.tracker.income_is_due(self.server_ms)
