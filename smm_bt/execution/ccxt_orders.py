@@ -198,8 +198,13 @@ class OrderDesk:
         symbol, ids = ticket.name.symbol, self._client_ids(ticket)
         if state in (OrderState.SUBMITTED, OrderState.UNKNOWN):
             self._settlement.find(symbol, ids[0], self._clock.seconds())
-        orders = [self._settlement.lookup(symbol, client_id) for client_id in ids]
-        return [order for order in orders if order is not None]
+        orders: list[VenueOrder] = []
+        for client_id in ids:
+            if sum(order.executed_qty for order in orders) >= ticket.qty:
+                break  # nothing was sent after the whole quantity had been filled
+            order = self._settlement.lookup(symbol, client_id)
+            orders += [order] if order is not None else []
+        return orders
 
     def _split(self, symbol: str, qty: Decimal) -> list[Decimal]:
         """Cut what is larger than the venue takes at once into steps of its maximum."""
