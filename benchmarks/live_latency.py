@@ -1,10 +1,10 @@
 """Candle close to order on the wire, and the cost of waiting: a TESTNET run on the embedded exchange in real time.
 
-``python benchmarks/live_latency.py [--minutes 5] [--symbols 1 50] [--every-minute]`` trades 1m candles, all symbols at
-once: an entry or a close on every second candle, or, with ``--every-minute``, a close and an entry of each symbol on
-every candle. It asks the exchange when each order arrived and prints median and worst beside the limits (250 ms for
-one symbol, 2 s for 50), the CPU used between candles (limit 3 % of a core), and what the requests of the busiest
-minute weigh beside the venue's 2400. Exit 1 when a limit is missed.
+``python benchmarks/live_latency.py [--minutes 5] [--symbols 1 50] [--every-minute] [--stop-loss 10]`` trades 1m
+candles, all symbols at once: an entry or a close on every second candle, or, with ``--every-minute``, a close and an
+entry of each symbol on every candle. It asks the exchange when each order arrived and prints median and worst beside
+the limits (250 ms for one symbol, 2 s for 50), the CPU used between candles (limit 3 % of a core), and what the
+requests of the busiest minute weigh beside the venue's 2400. Exit 1 when a limit is missed.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def wait_between_candles(exchange: Exchange, process: subprocess.Popen[str], min
     return shares
 
 
-def measure(count: int, minutes: int, strategy: str) -> Measured:
+def measure(count: int, minutes: int, strategy: str, stop_percent: float | None) -> Measured:
     """Run ``count`` symbols for ``minutes`` and return what the exchange has received."""
     names = [f"S{number:02d}USDT" for number in range(count)]
     with tempfile.TemporaryDirectory() as text:
@@ -134,6 +134,7 @@ def measure(count: int, minutes: int, strategy: str) -> Measured:
         command = [sys.executable, "-m", "smm_bt", "live", "--mode", "TESTNET", "--address", exchange.child.url]
         command += ["--symbols", ",".join(names), "--timeframe", "1m", "--strategy", str(folder / "signals.py")]
         command += ["--set", "WARMUP_CANDLES=300", "--out", str(folder / "run"), "--no-pages"]
+        command += ["--set", f"STOP_LOSS_PERCENT={stop_percent}"] if stop_percent is not None else []
         keys = {"BINANCE_TESTNET_API_KEY": exchange.child.api_key, "RUNS_DIR": str(folder)}
         keys["BINANCE_TESTNET_API_SECRET"] = exchange.child.api_secret
         environment = dict(os.environ) | keys | {"PYTHONPATH": str(ROOT)}
@@ -183,10 +184,11 @@ def main() -> int:
     options.add_argument("--minutes", type=int, default=5)
     options.add_argument("--symbols", type=int, nargs="+", default=[1, 50])
     options.add_argument("--every-minute", action="store_true", help="close and enter on every candle")
+    options.add_argument("--stop-loss", type=float, metavar="PERCENT", help="keep a stop at the venue, too")
     given = options.parse_args()
     missed = False
     for count in given.symbols:
-        seen = measure(count, given.minutes, REVERSING if given.every_minute else ON_AND_OFF)
+        seen = measure(count, given.minutes, REVERSING if given.every_minute else ON_AND_OFF, given.stop_loss)
         limit, share = LIMITS_MS.get(count, 2000.0), statistics.median(seen.shares)
         medians = []
         for name, delays in (("first orders", seen.first), ("orders", seen.every)):

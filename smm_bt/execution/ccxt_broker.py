@@ -209,6 +209,7 @@ class CcxtBroker(bt.BrokerBase):
             self._protect_all()
             self._send_pending()
             self._settle()
+            self.account.look()
         except VenueSilent as silent:
             self._read_at_s = float("-inf")
             self.account.recorder.record_event(self.account.clock.now_ms(), "venue_silent", str(silent))

@@ -70,7 +70,8 @@ class VenueAccount:
         self._stop_loss = stop_loss or NoStopLoss()
         self._prices = EntryPrices(client, self.clock)
         self._flights: list[Flight] = []
-        self._ahead_usdt: float | None = None  # venue's wallet less ours when both were last found in step
+        self._has_news = False
+        self._ahead_usdt: float | None = 0.0  # venue's wallet less ours when both were last found in step
 
     # ---- start-up and recovery
 
@@ -188,7 +189,7 @@ class VenueAccount:
         return state
 
     def _take(self, state: AccountState) -> None:
-        self.available_usdt = state.available_usdt
+        self.available_usdt, self._has_news = state.available_usdt, False
         self._ahead_usdt = float(state.wallet_usdt) - self.ledger.wallet_usdt
 
     def _is_explained(self, state: AccountState) -> bool:
@@ -269,23 +270,30 @@ class VenueAccount:
         self._flights.append(self.desk.send(ticket))
 
     def settle(self, *, patient: bool = True) -> list[tuple[str, Outcome]]:
-        """Book what was sent, read the free balance it leaves, and return each order's id and outcome."""
+        """Book what was sent and return each order's id and outcome; :meth:`look` then reads what it leaves."""
         if not self._flights:
             return []
         outcomes = self.desk.settle(self._flights, patient=patient)
         landed = [(flight.ticket.order_id, outcome) for flight, outcome in zip(self._flights, outcomes, strict=True)]
         self._flights.clear()
+        self._has_news = True
+        return landed
+
+    def look(self) -> None:
+        """Read the free balance that the settled orders have left; with the venue silent it stays as last read."""
+        if not self._has_news:
+            return
         with suppress(VenueSilent):  # the orders are done; their results must not be lost to a failed read
             state = self.client.account()
-            self.available_usdt = state.available_usdt
+            self.available_usdt, self._has_news = state.available_usdt, False
             if not self._is_explained(state):
                 self._ahead_usdt = None  # something else happened, too: the next refresh looks everywhere
-        return landed
 
     def execute(self, ticket: Ticket) -> Outcome:
         """Carry out one order to its end and book it, with nothing else in flight."""
         self.send(ticket)
         ((_, outcome),) = self.settle()
+        self.look()
         return outcome
 
 
