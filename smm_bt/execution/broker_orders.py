@@ -1,13 +1,15 @@
-"""The Backtrader side of a venue's executions: orders are filled in memory exactly as the books were."""
+"""Backtrader's orders: made the same way for every broker, and filled in memory exactly as a venue's books were."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
 
-from smm_bt.execution.venue_ledger import Booked, VenueLedger
 from smm_bt.model import LEVERAGE
+
+if TYPE_CHECKING:
+    from smm_bt.execution.venue_ledger import Booked, VenueLedger
 
 Order = Any  # backtrader.Order; backtrader ships no types
 Data = Any  # a backtrader data feed
@@ -16,6 +18,45 @@ Data = Any  # a backtrader data feed
 def venue_symbol(name: str) -> str:
     """Return the venue's name of a symbol: ``BTC/USDT`` and ``BTC/USDT:USDT`` are ``BTCUSDT``."""
     return name.partition(":")[0].replace("/", "").upper()
+
+
+def make_order(
+    broker: Any,
+    order_class: Any,
+    owner: Any,
+    data: Data,
+    size: float,
+    price: float | None = None,
+    plimit: float | None = None,
+    exectype: int | None = None,
+    valid: Any = None,
+    tradeid: int = 0,
+    oco: Order = None,
+    trailamount: float | None = None,
+    trailpercent: float | None = None,
+    parent: Order = None,
+    transmit: bool = True,
+    **info: Any,
+) -> Order:
+    """Return an order of ``order_class`` with the keywords ``Strategy.buy()`` gives a broker; others go to its info."""
+    order = order_class(
+        owner=owner,
+        data=data,
+        size=size,
+        price=price,
+        pricelimit=plimit,
+        exectype=exectype,
+        valid=valid,
+        tradeid=tradeid,
+        oco=oco,
+        trailamount=trailamount,
+        trailpercent=trailpercent,
+        parent=parent,
+        transmit=transmit,
+    )
+    order.addinfo(**info)
+    order.addcomminfo(broker.getcommissioninfo(data))
+    return order
 
 
 class BrokerPositions:

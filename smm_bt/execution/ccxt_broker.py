@@ -13,7 +13,15 @@ import backtrader as bt
 
 from feeds.bt_time import from_backtrader
 from smm_bt.errors import VenueError
-from smm_bt.execution.broker_orders import BrokerPositions, Data, Order, set_size, venue_made_order, venue_symbol
+from smm_bt.execution.broker_orders import (
+    BrokerPositions,
+    Data,
+    Order,
+    make_order,
+    set_size,
+    venue_made_order,
+    venue_symbol,
+)
 from smm_bt.execution.ccxt_orders import Outcome, Piece, Ticket
 from smm_bt.execution.commission import FuturesCommission
 from smm_bt.execution.order_groups import OrderGroups
@@ -141,30 +149,9 @@ class CcxtBroker(bt.BrokerBase):
         """Take a sell order in; it is sent at the broker's next turn."""
         return self._make(bt.SellOrder, owner, data, size, **kwargs)
 
-    def _make(
-        self,
-        order_class: Any,
-        owner: Any,
-        data: Data,
-        size: float,
-        price: float | None = None,
-        plimit: float | None = None,
-        exectype: int | None = None,
-        valid: Any = None,
-        tradeid: int = 0,
-        oco: Order = None,
-        trailamount: float | None = None,
-        trailpercent: float | None = None,
-        parent: Order = None,
-        transmit: bool = True,
-        **info: Any,
-    ) -> Order:
-        named = {"price": price, "pricelimit": plimit, "exectype": exectype, "valid": valid, "tradeid": tradeid}
-        linked = {"oco": oco, "trailamount": trailamount, "trailpercent": trailpercent, "parent": parent}
-        order = order_class(owner=owner, data=data, size=size, transmit=transmit, **named, **linked)
+    def _make(self, order_class: Any, *placed: Any, **keywords: Any) -> Order:
+        order = make_order(self, order_class, *placed, **keywords)
         order.ccxt_order = None
-        order.addinfo(**info)
-        order.addcomminfo(self.getcommissioninfo(data))
         for ready in self._groups.register(order):
             self.submit(ready)
         return order
