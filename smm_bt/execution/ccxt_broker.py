@@ -210,9 +210,12 @@ class CcxtBroker(bt.BrokerBase):
             self._land(self.account.settle(patient=False))
         self._hand_out()
         self.account.recorder.record_event(self.account.clock.now_ms(), "halted", str(problem))
-        for order in [*self._sending.values(), *self._pending]:
-            self._end(order, order.reject, f"the run is stopped: {problem}")
-        self._sending.clear()
+        sent, self._sending = self._sending, {}
+        for order in [*sent.values(), *self._pending]:
+            if order.status == order.Completed:
+                self._forget(order)
+            else:
+                self._end(order, order.reject, f"the run is stopped: {problem}")
         if getattr(self, "cerebro", None) is not None:
             self.cerebro.runstop()
 
@@ -236,6 +239,8 @@ class CcxtBroker(bt.BrokerBase):
         symbol, side = venue_symbol(order.data._name), 1 if order.isbuy() else -1
         if symbol in self.account.in_flight and not order.info.get("sized_at_fill"):
             self._settle()  # how much of it closes is asked of the books
+            if order not in self._pending:
+                return  # what was booked has ended it
         pieces = self._pieces(order, symbol, side)
         if isinstance(pieces, str):
             self._end(order, order.cancel, pieces)

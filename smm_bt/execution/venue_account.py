@@ -32,6 +32,8 @@ from smm_bt.model import OrderState
 
 #: The least that happens to a wallet costs more than this, and rounding makes less.
 _ROUNDING_USDT = 1e-4
+#: How long the account may be behind the answer to an order before anything else is suspected.
+_LAG_S = 0.05
 
 
 class VenueAccount:
@@ -205,13 +207,15 @@ class VenueAccount:
 
     def _agreeing_state(self) -> AccountState:
         """Return the account once it holds what our orders have done to it; a fill may fall between two reads."""
-        for number in range(self.patience.attempts):
+        waits = [self.patience.wait_s(number) for number in range(self.patience.attempts - 1)]
+        for number, wait_s in enumerate([min(_LAG_S, self.patience.first_wait_s), *waits]):
             state = self.client.account()
             wrong = self._changed(state)
             if not wrong:
                 return state
-            self.clock.sleep(self.patience.wait_s(number))
-            self.tracker.collect(wrong)
+            self.clock.sleep(wait_s)
+            if number:
+                self.tracker.collect(wrong)
         symbol = wrong[0]
         raise VenueError(
             f"The venue holds {state.quantities.get(symbol, 0):f} {symbol} where the run has booked "
