@@ -4,7 +4,8 @@
 candles, all symbols at once: an entry or a close on every second candle, or, with ``--every-minute``, a close and an
 entry of each symbol on every candle. It asks the exchange when each order arrived and prints median and worst beside
 the limits (250 ms for one symbol, 2 s for 50), the CPU used between candles (limit 3 % of a core), and what the
-requests of the busiest minute weigh beside the venue's 2400. Exit 1 when a limit is missed.
+requests of the busiest minute weigh beside the venue's 2400. Exit 1 when a limit is missed, or when the journal holds
+other executions than the exchange.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import http.client
 import json
 import os
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -55,6 +57,8 @@ class Measured(NamedTuple):
     every: list[float]
     minutes: list[list[Request]]
     shares: list[float]
+    booked: list[tuple[str, str]]
+    executed: list[tuple[str, str]]
 
 
 def market_rules(folder: Path, names: list[str]) -> tuple[Path, Path]:
@@ -142,14 +146,29 @@ def measure(count: int, minutes: int, strategy: str, stop_percent: float | None)
         try:
             shares = wait_between_candles(exchange, process, minutes)
             ahead, requests = exchange.ahead_ms(), exchange.ask("/emulator/requests")
-        finally:
             process.terminate()
             process.wait(90)
+            executions = executions_of(folder / "run" / "journal.sqlite"), executed_on(exchange)
+        finally:
+            process.kill()
+            process.wait(90)
             exchange.child.close()
-    return measured(requests, ahead, shares)
+    return measured(requests, ahead)._replace(shares=shares, booked=executions[0], executed=executions[1])
 
 
-def measured(requests: list[Request], ahead_ms: float, shares: list[float]) -> Measured:
+def executions_of(journal: Path) -> list[tuple[str, str]]:
+    """Return symbol and trade number of every execution a journal holds."""
+    with sqlite3.connect(journal) as connection:
+        rows = connection.execute("SELECT fill_id FROM fills").fetchall()
+    return sorted((fill_id.split(":")[0], fill_id.split(":")[1]) for (fill_id,) in rows)
+
+
+def executed_on(exchange: Exchange) -> list[tuple[str, str]]:
+    """Return symbol and trade number of every execution of the exchange."""
+    return sorted((row["symbol"], str(row["trade_id"])) for row in exchange.ask("/emulator/ledger")["trades"])
+
+
+def measured(requests: list[Request], ahead_ms: float) -> Measured:
     """Sort the requests by the venue's minute; a symbol's first order on a candle is told apart from the rest."""
     minutes: dict[int, list[Request]] = {}
     first: dict[tuple[str, int], float] = {}
@@ -161,7 +180,7 @@ def measured(requests: list[Request], ahead_ms: float, shares: list[float]) -> M
             every.append(into_ms)
             first.setdefault((row["parameters"]["symbol"], int(minute)), into_ms)
     traded = [rows for rows in minutes.values() if any(row["method"] == "POST" for row in rows)]
-    return Measured(list(first.values()), every, traded[1:], shares)  # in the first one the account was set up, too
+    return Measured(list(first.values()), every, traded[1:], [], [], [])  # in the first one the account was set up, too
 
 
 def told_requests(minutes: list[list[Request]]) -> str:
@@ -198,8 +217,9 @@ def main() -> int:
                 f"(limit of the median {limit:.0f})"
             )
         print(f"  CPU between candles {share:.1%} of a core (limit 3 %)")
+        print(f"  {len(seen.booked)} executions booked, {len(seen.executed)} on the exchange")
         print(told_requests(seen.minutes), flush=True)
-        missed = missed or max(medians) > limit or share > 0.03
+        missed = missed or max(medians) > limit or share > 0.03 or seen.booked != seen.executed
     return int(missed)
 
 
