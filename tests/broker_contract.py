@@ -147,6 +147,26 @@ class BrokerContract:
         assert statuses(seen, seen.made[0]) == ["Submitted", "Accepted", "Canceled"]
         assert "no position" in why(seen, seen.made[0])
 
+    def test_a_second_close_on_one_row_finds_nothing_left_to_reduce(self) -> None:
+        def close_twice(strategy: Any) -> Any:
+            return strategy.close(reduce_only=True), strategy.close(reduce_only=True)
+
+        seen, broker = self.run({1: lambda s: s.buy(size=0.1), 4: close_twice})
+        first, second = seen.made[1]
+        assert statuses(seen, first)[-1] == "Completed"
+        assert statuses(seen, second)[-1] == "Canceled"
+        assert "no position" in why(seen, second)
+        assert len(broker.ledger.trades) == 1
+
+    def test_of_two_entries_that_cancel_each_other_one_is_filled(self) -> None:
+        def either(strategy: Any) -> Any:
+            first = strategy.buy(size=0.001, sized_at_fill=True, order_id="one")
+            return first, strategy.buy(size=0.001, sized_at_fill=True, order_id="other", oco=first)
+
+        seen, broker = self.run({1: either})
+        assert [statuses(seen, order)[-1] for order in seen.made[0]] == ["Completed", "Canceled"]
+        assert broker.ledger.positions["BTCUSDT"].qty == 0.665
+
     def test_an_entry_sized_at_its_fill_takes_a_fifth_of_the_free_balance_at_20x(self) -> None:
         seen, broker = self.run({1: lambda s: s.buy(size=0.001, sized_at_fill=True)})
         assert broker.ledger.positions["BTCUSDT"].qty == 0.665  # 0.2 * 10000 * 20 / 60120, floored to 0.001

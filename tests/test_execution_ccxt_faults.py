@@ -38,7 +38,8 @@ Written by `tests/test_execution_ccxt_faults.py` on the embedded exchange. The r
 with a reversal, a close at the target; a stop waits at the venue while a position is open. *Before* means that the
 request did not take effect, *after* that it did and only the answer was lost. In every cell the books and the journal
 were compared with the venue's own ledger: no doubled order, no lost fill. *Stops, resumes*: the run stopped with a
-message, and a second start of the same run booked exactly what the venue has.
+message, and a second start of the same run booked exactly what the venue has. An order is looked up only when its
+answer was lost, so for *order lookup* the answer to the entry is lost first. Every fault has struck.
 """
 
 REQUESTS: dict[str, dict[str, Any]] = {
@@ -55,6 +56,10 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "start: leverage": {"method": "POST", "path": "/fapi/v1/leverage"},
     "start: positions": {"method": "GET", "path": "/fapi/v3/positionRisk"},
     "start: exchangeInfo": {"method": "GET", "path": "/fapi/v1/exchangeInfo"},
+}
+#: What must go wrong before so that the request is made at all: an order is looked up when its answer was lost.
+PROVOKED: dict[str, FaultRule] = {
+    "order lookup": FaultRule(kind="reset", method="POST", path="/fapi/v1/order", when="after"),
 }
 _SENDING = ("entry order", "closing order", "entry of a reversal", "stop order")
 
@@ -142,9 +147,10 @@ def test_a_fault_doubles_no_order_and_loses_no_fill(
     tmp_path: Path,
 ) -> None:
     path, candles = market
-    rule = FaultRule(**(REQUESTS[request_kind] | FAULTS[fault]))
+    first = [PROVOKED[request_kind]] if request_kind in PROVOKED else []
+    rules = (*first, FaultRule(**(REQUESTS[request_kind] | FAULTS[fault])))
     config = EmulatorConfig(
-        candles=(path,), start_ms=START_MS, faults=(rule,), weight_limit_1m=0, order_limit_1m=0, order_limit_10s=0
+        candles=(path,), start_ms=START_MS, faults=rules, weight_limit_1m=0, order_limit_1m=0, order_limit_10s=0
     )
     journal = journal_at(tmp_path)
     broker, stopped = None, ""
@@ -154,6 +160,7 @@ def test_a_fault_doubles_no_order_and_loses_no_fill(
             _, broker = run_on_venue(exchange, store, {"BTCUSDT": candles}, {"BTCUSDT": flags()})
         except SmmBtError as problem:
             stopped = str(problem)
+        assert exchange.faults() == [], "the fault has not struck"
         exchange.clear_faults()
         if broker is not None and broker.halted is not None:
             stopped = str(broker.halted)

@@ -24,7 +24,12 @@ from smm_bt.model import Trade
 from strategy.rules import RuleOptions
 
 START_MS, FRAME_MS = 1_735_689_600_000, 300_000
-PRICES = {"BTCUSDT": (60_000.0, 0.1), "ETHUSDT": (3_000.0, 0.01)}
+PRICES = {
+    "BTCUSDT": (60_000.0, 0.1),
+    "ETHUSDT": (3_000.0, 0.01),
+    "SOLUSDT": (150.0, 0.01),
+    "LTCUSDT": (100.0, 0.01),
+}
 
 
 def made_candles(symbol: str, seed: int, count: int, volatility: float) -> Candles:
@@ -91,6 +96,7 @@ CASES: dict[str, dict[str, Any]] = {
     "one symbol": {},
     "dense signals": {"density": 0.5, "seed": 2},
     "two symbols on one balance": {"symbols": ("BTCUSDT", "ETHUSDT"), "seed": 3},
+    "four symbols that reverse on most rows": {"symbols": tuple(PRICES), "seed": 12, "density": 0.6, "count": 120},
     "targets only, liquidations": {"volatility": 0.02, "density": 0.05, "opposite": False, "seed": 4},
     "liquidations and reversals": {"volatility": 0.02, "density": 0.2, "seed": 5},
     "funding": {"funding": True, "seed": 6, "density": 0.05},

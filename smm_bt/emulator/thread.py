@@ -102,6 +102,10 @@ class EmulatorThread:
         """Put a fault rule in force."""
         self._call(lambda: self._server.faults.add(rule))
 
+    def faults(self) -> list[FaultRule]:
+        """Return the fault rules still in force; one that has struck as often as it may is not among them."""
+        return self._call(lambda: list(self._server.faults.rules))
+
     def clear_faults(self) -> None:
         """Drop every fault rule."""
         self._call(self._server.faults.clear)

@@ -1,13 +1,15 @@
-"""The Backtrader side of a venue's executions: orders are filled in memory exactly as the books were."""
+"""Backtrader's orders: made the same way for every broker, and filled in memory exactly as a venue's books were."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
 
-from smm_bt.execution.venue_ledger import Booked, VenueLedger
 from smm_bt.model import LEVERAGE
+
+if TYPE_CHECKING:
+    from smm_bt.execution.venue_ledger import Booked, VenueLedger
 
 Order = Any  # backtrader.Order; backtrader ships no types
 Data = Any  # a backtrader data feed
@@ -16,6 +18,45 @@ Data = Any  # a backtrader data feed
 def venue_symbol(name: str) -> str:
     """Return the venue's name of a symbol: ``BTC/USDT`` and ``BTC/USDT:USDT`` are ``BTCUSDT``."""
     return name.partition(":")[0].replace("/", "").upper()
+
+
+def make_order(
+    broker: Any,
+    order_class: Any,
+    owner: Any,
+    data: Data,
+    size: float,
+    price: float | None = None,
+    plimit: float | None = None,
+    exectype: int | None = None,
+    valid: Any = None,
+    tradeid: int = 0,
+    oco: Order = None,
+    trailamount: float | None = None,
+    trailpercent: float | None = None,
+    parent: Order = None,
+    transmit: bool = True,
+    **info: Any,
+) -> Order:
+    """Return an order of ``order_class`` with the keywords ``Strategy.buy()`` gives a broker; others go to its info."""
+    order = order_class(
+        owner=owner,
+        data=data,
+        size=size,
+        price=price,
+        pricelimit=plimit,
+        exectype=exectype,
+        valid=valid,
+        tradeid=tradeid,
+        oco=oco,
+        trailamount=trailamount,
+        trailpercent=trailpercent,
+        parent=parent,
+        transmit=transmit,
+    )
+    order.addinfo(**info)
+    order.addcomminfo(broker.getcommissioninfo(data))
+    return order
 
 
 class BrokerPositions:
@@ -31,9 +72,7 @@ class BrokerPositions:
     def execute(self, order: Order, booked: Booked, ledger: VenueLedger) -> None:
         """Fill ``order`` with one execution."""
         fill = booked.fill
-        after = ledger.positions.get(fill.symbol)
-        size, average = (after.signed_qty, after.entry_price) if after is not None else (0.0, 0.0)
-        self.of(order.data).set(size, average)
+        self.of(order.data).set(booked.size, booked.average)
         closed = booked.closed.closed_qty if booked.closed is not None else 0.0
         order.execute(
             order.data.datetime[0],
@@ -45,10 +84,10 @@ class BrokerPositions:
             booked.opened_qty,
             abs(booked.opened_qty) * float(fill.price) / LEVERAGE,
             booked.open_fee_usdt,
-            after.margin_usdt if after is not None else 0.0,
+            booked.margin_usdt,
             booked.closed.gross_pnl_usdt if booked.closed is not None else 0.0,
-            size,
-            average,
+            booked.size,
+            booked.average,
         )
         if abs(order.executed.remsize) < float(ledger.instruments[fill.symbol].step) / 2:
             order.executed.remsize = 0.0  # float subtraction leaves dust, and dust would be Partial for ever

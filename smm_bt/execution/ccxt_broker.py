@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -12,7 +13,15 @@ import backtrader as bt
 
 from feeds.bt_time import from_backtrader
 from smm_bt.errors import VenueError
-from smm_bt.execution.broker_orders import BrokerPositions, Data, Order, set_size, venue_made_order, venue_symbol
+from smm_bt.execution.broker_orders import (
+    BrokerPositions,
+    Data,
+    Order,
+    make_order,
+    set_size,
+    venue_made_order,
+    venue_symbol,
+)
 from smm_bt.execution.ccxt_orders import Outcome, Piece, Ticket
 from smm_bt.execution.commission import FuturesCommission
 from smm_bt.execution.order_groups import OrderGroups
@@ -30,8 +39,9 @@ class CcxtBroker(bt.BrokerBase):
     """Trades on a :class:`VenueAccount`; made by :meth:`CcxtStore.getbroker`.
 
     ``buy()`` and ``sell()`` take an order in (Submitted, Accepted); it is sent at the broker's next turn, closes
-    before entries, and is then filled, or ends as Canceled, Rejected or Margin with ``order.info.why``. Nothing
-    raises through Cerebro: what must stop the run stops it through :attr:`halted`.
+    before entries, and is then filled, or ends as Canceled, Rejected or Margin with ``order.info.why``. Orders that
+    wait together are sent back to back and booked afterwards. Nothing raises through Cerebro: what must stop the run
+    stops it through :attr:`halted`.
 
     Order keywords are those of PaperBroker: ``reduce_only``, ``sized_at_fill``, ``reason``, ``order_id``.
     """
@@ -126,8 +136,8 @@ class CcxtBroker(bt.BrokerBase):
 
     @property
     def has_work(self) -> bool:
-        """Whether orders wait to be sent: a feed should then not make Cerebro wait for candles."""
-        return bool(self._pending) and self.halted is None
+        """Whether orders wait to be sent or booked: a feed should then not make Cerebro wait for candles."""
+        return bool(self._pending or self.account.in_flight) and self.halted is None
 
     # ---- orders in
 
@@ -139,30 +149,9 @@ class CcxtBroker(bt.BrokerBase):
         """Take a sell order in; it is sent at the broker's next turn."""
         return self._make(bt.SellOrder, owner, data, size, **kwargs)
 
-    def _make(
-        self,
-        order_class: Any,
-        owner: Any,
-        data: Data,
-        size: float,
-        price: float | None = None,
-        plimit: float | None = None,
-        exectype: int | None = None,
-        valid: Any = None,
-        tradeid: int = 0,
-        oco: Order = None,
-        trailamount: float | None = None,
-        trailpercent: float | None = None,
-        parent: Order = None,
-        transmit: bool = True,
-        **info: Any,
-    ) -> Order:
-        named = {"price": price, "pricelimit": plimit, "exectype": exectype, "valid": valid, "tradeid": tradeid}
-        linked = {"oco": oco, "trailamount": trailamount, "trailpercent": trailpercent, "parent": parent}
-        order = order_class(owner=owner, data=data, size=size, transmit=transmit, **named, **linked)
+    def _make(self, order_class: Any, *placed: Any, **keywords: Any) -> Order:
+        order = make_order(self, order_class, *placed, **keywords)
         order.ccxt_order = None
-        order.addinfo(**info)
-        order.addcomminfo(self.getcommissioninfo(data))
         for ready in self._groups.register(order):
             self.submit(ready)
         return order
@@ -201,10 +190,13 @@ class CcxtBroker(bt.BrokerBase):
         if self.halted is not None:
             return
         try:
+            self._settle()  # what a turn that was cut short has left
             self._read_venue()
             self._hand_out()
             self._protect_all()
             self._send_pending()
+            self._settle()
+            self.account.look()
         except VenueSilent as silent:
             self._read_at_s = float("-inf")
             self.account.recorder.record_event(self.account.clock.now_ms(), "venue_silent", str(silent))
@@ -214,10 +206,16 @@ class CcxtBroker(bt.BrokerBase):
     def halt(self, problem: VenueError) -> None:
         """Stop the run: nothing more is sent, waiting orders end as Rejected, Cerebro ends its loop."""
         self.halted = problem
+        with suppress(VenueError):  # what cannot be booked any more stays unfinished in the journal
+            self._land(self.account.settle(patient=False))
         self._hand_out()
         self.account.recorder.record_event(self.account.clock.now_ms(), "halted", str(problem))
-        for order in list(self._pending):
-            self._end(order, order.reject, f"the run is stopped: {problem}")
+        sent, self._sending = self._sending, {}
+        for order in [*sent.values(), *self._pending]:
+            if order.status == order.Completed:
+                self._forget(order)
+            else:
+                self._end(order, order.reject, f"the run is stopped: {problem}")
         if getattr(self, "cerebro", None) is not None:
             self.cerebro.runstop()
 
@@ -231,7 +229,7 @@ class CcxtBroker(bt.BrokerBase):
         self._bars_seen, self._read_at_s = bars, now
 
     def _send_pending(self) -> None:
-        """Send closes first, then by feed, then by age; all closes are done before an entry is sized."""
+        """Send closes first, then by feed, then by age; all closes have ended before an entry is sized."""
         waiting = sorted(self._pending, key=lambda o: (not o.info.get("reduce_only"), o.data._id, o.ref))
         for order in waiting:
             if order in self._pending and order.active() and order.alive():
@@ -239,6 +237,10 @@ class CcxtBroker(bt.BrokerBase):
 
     def _send(self, order: Order) -> None:
         symbol, side = venue_symbol(order.data._name), 1 if order.isbuy() else -1
+        if symbol in self.account.in_flight and not order.info.get("sized_at_fill"):
+            self._settle()  # how much of it closes is asked of the books
+            if order not in self._pending:
+                return  # what was booked has ended it
         pieces = self._pieces(order, symbol, side)
         if isinstance(pieces, str):
             self._end(order, order.cancel, pieces)
@@ -249,16 +251,26 @@ class CcxtBroker(bt.BrokerBase):
         ticket = Ticket(order_id, order_name(symbol, order_id, candle_ms), side, pieces, reason)
         self._pending.remove(order)  # from here on it may be at the venue: it is never sent from the list again
         self._sending[order_id] = order
-        try:
-            outcome = self.account.execute(ticket)
-        except VenueError as problem:
-            self._hand_out()
-            self._end(order, order.reject, f"the run is stopped: {problem}")
-            raise
+        self.account.send(ticket)
+        if not self._may_be_booked_later(order):
+            self._settle()
+
+    def _may_be_booked_later(self, order: Order) -> bool:
+        """Whether nothing hangs on the order's end: no other order, and no stop that is to protect its position."""
+        plain = not self.account.has_stops if order.info.get("sized_at_fill") else order.info.get("reduce_only")
+        return bool(plain) and not any(self._groups.ended_with(order))
+
+    def _settle(self) -> None:
+        """Book what is in flight, tell the strategy, and bring the stops in step."""
+        if self.account.in_flight:
+            self._land(self.account.settle())
+            self._protect_all()
+
+    def _land(self, landed: list[tuple[str, Outcome]]) -> None:
         self._hand_out()
-        self._sending.pop(order_id)
-        self._finish(order, outcome)
-        self._protect_all()
+        for order_id, outcome in landed:
+            if order_id in self._sending:
+                self._finish(self._sending.pop(order_id), outcome)
 
     def _pieces(self, order: Order, symbol: str, side: int) -> tuple[Piece, ...] | str:
         """Return what is to be sent for ``order``, or why nothing is."""
@@ -266,7 +278,8 @@ class CcxtBroker(bt.BrokerBase):
         held = self.ledger.positions.get(symbol)
         closable = Decimal(repr(held.qty)) if held is not None and held.side == -side else Decimal(0)
         if order.info.get("sized_at_fill"):
-            size = self.account.size_entry(symbol, side)
+            waiting = sum(bool(other.info.get("sized_at_fill")) for other in self._pending)
+            size = self.account.size_entry(symbol, side, waiting)
             if isinstance(size, Skip):
                 skipped = SkippedEntry(self.account.server_ms, symbol, side_name(side), size.why)
                 self.skipped_entries.append(skipped)

@@ -12,7 +12,7 @@ from smm_bt.execution.order_ids import run_prefix
 from smm_bt.execution.run_recorder import RunRecorder, SentOrder
 from smm_bt.execution.venue_client import VenueClient
 from smm_bt.execution.venue_ledger import Booked, VenueLedger
-from smm_bt.execution.venue_rows import IncomeRow, VenueFill
+from smm_bt.execution.venue_rows import IncomeRow, VenueFill, VenueOrder
 from smm_bt.model import CloseReason, OrderState
 
 HOUR_MS = 3_600_000
@@ -44,6 +44,8 @@ class FillTracker:
         self._next_id: dict[str, int] = {}
         self._owners: dict[tuple[str, int], Owner] = {}
         self._by_client_id: dict[str, Owner] = {}
+        self._ours: set[str] = set()
+        self._told: dict[str, dict[int, VenueOrder]] = {}
         self._executed: dict[tuple[str, int], float] = {}
         self._recorded_trades = len(ledger.trades)
         self._recorded_entries = len(ledger.entries)
@@ -80,10 +82,25 @@ class FillTracker:
     def expect(self, client_id: str, order_id: str, reason: str) -> None:
         """Say, before it is sent, whose order will carry this client id."""
         self._by_client_id[client_id] = Owner(order_id, reason)
+        self._ours.add(order_id)
 
-    def executed_qty(self, symbol: str, venue_id: int) -> float:
-        """Return how much of the venue's order has been booked."""
-        return self._executed.get((symbol, venue_id), 0.0)
+    def tell(self, order: VenueOrder) -> None:
+        """Take note of what the venue said about one of our orders: its executions are ours and are to be booked."""
+        if order.client_id in self._by_client_id:
+            self._owners[order.symbol, order.venue_id] = self._by_client_id[order.client_id]
+        self._told.setdefault(order.symbol, {})[order.venue_id] = order
+
+    def missing_qty(self, order: VenueOrder) -> float:
+        """Return how much of what the venue has executed of ``order`` is not booked yet."""
+        return float(order.executed_qty) - self._executed.get((order.symbol, order.venue_id), 0.0)
+
+    def unbooked_qty(self, symbol: str) -> float:
+        """Return what our orders have, by the venue's answers, done to the position beyond what is booked, signed."""
+        return sum(order.side * self.missing_qty(order) for order in self._told.get(symbol, {}).values())
+
+    def forget(self, order: VenueOrder) -> None:
+        """All of the order's executions are booked."""
+        self._told.get(order.symbol, {}).pop(order.venue_id, None)
 
     def recount(self, symbol: str, venue_id: int) -> None:
         """Count what an earlier process has booked of the venue's order."""
@@ -113,18 +130,19 @@ class FillTracker:
 
     # ---- reading
 
-    def collect(self, symbol: str) -> None:
-        """Read and book the executions of ``symbol`` that are new."""
-        self._book_all(self._new_fills(symbol), [])
+    def collect(self, symbols: Iterable[str]) -> None:
+        """Read and book the executions of ``symbols`` that are new."""
+        self._book_all([fill for symbol in symbols for fill in self._new_fills(symbol)], [])
 
-    def collect_all(self, now_ms: int, *, income: bool = False) -> None:
-        """Read and book everything new: executions of every symbol and, after a full hour, funding."""
-        fills = [fill for symbol in self.symbols for fill in self._new_fills(symbol)]
-        hour = now_ms // HOUR_MS
-        due = hour != self._income_hour and (fills or self._ledger.positions)
-        rows = self._new_income() if due or income else []
-        self._book_all(fills, [row for row in rows if row.kind == "FUNDING_FEE"])
-        self._income_hour = hour
+    def collect_all(self, symbols: Iterable[str], now_ms: int) -> None:
+        """Read and book the executions of ``symbols`` and the funding that are new."""
+        fills = [fill for symbol in symbols for fill in self._new_fills(symbol)]
+        self._book_all(fills, [row for row in self._new_income() if row.kind == "FUNDING_FEE"])
+        self._income_hour = now_ms // HOUR_MS
+
+    def income_is_due(self, now_ms: int) -> bool:
+        """Whether an hour has begun since funding was last read."""
+        return now_ms // HOUR_MS != self._income_hour
 
     def _new_fills(self, symbol: str) -> list[VenueFill]:
         start = self._next_id[symbol]
@@ -177,7 +195,7 @@ class FillTracker:
 
     def _record_foreign_order(self, fill: VenueFill, owner: Owner) -> None:
         """An execution nobody ordered here still needs its order in the record."""
-        if owner in self._by_client_id.values():
+        if owner.order_id in self._ours:
             return
         qty, reason = float(fill.qty), owner.reason
         sent = SentOrder(owner.order_id, fill.symbol, "market", fill.side, qty, None, True, reason)

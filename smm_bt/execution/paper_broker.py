@@ -10,6 +10,7 @@ import backtrader as bt
 
 from feeds.bt_time import from_backtrader
 from smm_bt.execution.bars import Bar, current_bar
+from smm_bt.execution.broker_orders import make_order
 from smm_bt.execution.commission import FuturesCommission
 from smm_bt.execution.intrabar import fill_stop, liquidation_touched, next_event, settle_funding, stop_touched
 from smm_bt.execution.ledger import FillResult, FuturesLedger
@@ -132,41 +133,8 @@ class PaperBroker(bt.BrokerBase):
         """Make a sell order; it is submitted and accepted at once and works from the next candle on."""
         return self._make(bt.SellOrder, owner, data, size, **kwargs)
 
-    def _make(
-        self,
-        order_class: Any,
-        owner: Any,
-        data: Data,
-        size: float,
-        price: float | None = None,
-        plimit: float | None = None,
-        exectype: int | None = None,
-        valid: Any = None,
-        tradeid: int = 0,
-        oco: Order = None,
-        trailamount: float | None = None,
-        trailpercent: float | None = None,
-        parent: Order = None,
-        transmit: bool = True,
-        **info: Any,
-    ) -> Order:
-        order = order_class(
-            owner=owner,
-            data=data,
-            size=size,
-            price=price,
-            pricelimit=plimit,
-            exectype=exectype,
-            valid=valid,
-            tradeid=tradeid,
-            oco=oco,
-            trailamount=trailamount,
-            trailpercent=trailpercent,
-            parent=parent,
-            transmit=transmit,
-        )
-        order.addinfo(**info)
-        order.addcomminfo(self.getcommissioninfo(data))
+    def _make(self, order_class: Any, *placed: Any, **keywords: Any) -> Order:
+        order = make_order(self, order_class, *placed, **keywords)
         for ready in self._groups.register(order):
             self.submit(ready)
         return order

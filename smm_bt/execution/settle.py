@@ -100,12 +100,12 @@ class Settlement:
 
     def _last_word(self, symbol: str, client_id: str) -> VenueOrder | None:
         """Not found after its time: trades and position must agree with what is booked before that is believed."""
-        self._tracker.collect(symbol)
+        self._tracker.collect([symbol])
         order = self._client.order_by_client_id(symbol, client_id)
         if order is not None:
             return order
         held = self._ledger.positions.get(symbol)
-        booked = held.signed_qty if held is not None else 0.0
+        booked = (held.signed_qty if held is not None else 0.0) + self._tracker.unbooked_qty(symbol)
         there = float(self._client.account().quantities.get(symbol, 0))
         if abs(there - booked) > float(self._ledger.instruments[symbol].step) / 2:
             raise VenueError(

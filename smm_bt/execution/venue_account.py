@@ -7,8 +7,9 @@ from contextlib import suppress
 from decimal import Decimal
 
 from smm_bt.errors import VenueError
-from smm_bt.execution.ccxt_orders import OrderDesk, Outcome, Ticket
+from smm_bt.execution.ccxt_orders import Flight, OrderDesk, Outcome, Ticket
 from smm_bt.execution.costs import NoStopLoss
+from smm_bt.execution.entry_prices import EntryPrices
 from smm_bt.execution.fill_tracker import FillTracker
 from smm_bt.execution.run_recorder import NoRecorder, RunRecorder, SentOrder
 from smm_bt.execution.settle import Patience, Settlement
@@ -28,6 +29,11 @@ from smm_bt.execution.venue_startup import (
 )
 from smm_bt.execution.venue_stops import VenueStops
 from smm_bt.model import OrderState
+
+#: The least that happens to a wallet costs more than this, and rounding makes less.
+_ROUNDING_USDT = 1e-4
+#: How long the account may be behind the answer to an order before anything else is suspected.
+_LAG_S = 0.05
 
 
 class VenueAccount:
@@ -64,6 +70,10 @@ class VenueAccount:
         self.available_usdt = Decimal(0)
         self.server_ms = 0
         self._stop_loss = stop_loss or NoStopLoss()
+        self._prices = EntryPrices(client, self.clock)
+        self._flights: list[Flight] = []
+        self._has_news = False
+        self._ahead_usdt: float | None = 0.0  # venue's wallet less ours when both were last found in step
 
     # ---- start-up and recovery
 
@@ -125,9 +135,11 @@ class VenueAccount:
     def _recover(self, resume: ResumeState) -> None:
         for position in self.ledger.positions.values():
             self.tracker.booked.append(_as_opened(self.ledger, position.symbol))
+        for ticket, _ in resume.unfinished:
+            self.desk.expect(ticket)
         for ticket, state in resume.unfinished:
             self.desk.recover(ticket, state)
-        self.tracker.collect_all(self.server_ms, income=True)
+        self.tracker.collect_all(self.symbols, self.server_ms)
 
     def _adopt(self, positions: Sequence[VenuePosition]) -> None:
         for position in positions:
@@ -149,65 +161,143 @@ class VenueAccount:
     def refresh(self) -> None:
         """Read what happened at the venue, book it, and check that both sides hold the same.
 
+        One read of the account tells whether anything happened that is not booked; trades and funding are read only
+        then, and funding after each full hour.
+
         Raises:
             VenueSilent: the venue could not be read; nothing has changed.
             VenueError: the venue's position or a foreign trade cannot be explained.
         """
+        self._prices.forget()
         self.server_ms = self.client.server_time_ms()
-        self.tracker.collect_all(self.server_ms)
+        state = self.client.account()
+        due = bool(self.ledger.positions) and self.tracker.income_is_due(self.server_ms)
+        if due or not self._is_explained(state):
+            state = self._catch_up(state, due=due)
+        self._take(state)
+
+    def _catch_up(self, state: AccountState, *, due: bool) -> AccountState:
+        """Book what is new, first where the quantities say so, then wherever it may be; return the account after it."""
+        changed = self._changed(state)
+        if due:
+            self.tracker.collect_all(changed, self.server_ms)
+        elif changed:
+            self.tracker.collect(changed)
         state = self._agreeing_state()
-        self._follow_wallet(state)
-        self.available_usdt = state.available_usdt
+        if not self._is_explained(state):
+            self.tracker.collect_all(self.symbols, self.server_ms)
+            state = self._agreeing_state()
+            self._follow_wallet(state)
+        return state
+
+    def _take(self, state: AccountState) -> None:
+        self.available_usdt, self._has_news = state.available_usdt, False
+        self._ahead_usdt = float(state.wallet_usdt) - self.ledger.wallet_usdt
+
+    def _is_explained(self, state: AccountState) -> bool:
+        """Whether quantities and wallet are what is booked; the wallet's rounding may differ from ours."""
+        if self._ahead_usdt is None or self._changed(state):
+            return False
+        difference = float(state.wallet_usdt) - self.ledger.wallet_usdt
+        return abs(difference - self._ahead_usdt) <= _ROUNDING_USDT and self._is_followed(state)
+
+    def _is_followed(self, state: AccountState) -> bool:
+        tolerance = 1e-6 * max(1.0, float(state.wallet_usdt))
+        return abs(float(state.wallet_usdt) - self.ledger.wallet_usdt) <= tolerance
 
     def _agreeing_state(self) -> AccountState:
-        """Return the account once its quantities equal the booked ones; a fill may fall between two reads."""
-        for number in range(self.patience.attempts):
+        """Return the account once it holds what our orders have done to it; a fill may fall between two reads."""
+        waits = [self.patience.wait_s(number) for number in range(self.patience.attempts - 1)]
+        for number, wait_s in enumerate([min(_LAG_S, self.patience.first_wait_s), *waits]):
             state = self.client.account()
-            wrong = [symbol for symbol in self.symbols if not self._agrees(symbol, state)]
+            wrong = self._changed(state)
             if not wrong:
                 return state
-            self.clock.sleep(self.patience.wait_s(number))
-            self.tracker.collect_all(self.server_ms)
+            self.clock.sleep(wait_s)
+            if number:
+                self.tracker.collect(wrong)
         symbol = wrong[0]
-        held = self.ledger.positions.get(symbol)
         raise VenueError(
             f"The venue holds {state.quantities.get(symbol, 0):f} {symbol} where the run has booked "
-            f"{held.signed_qty if held else 0:g}, and no trade explains it; look at the account before going on."
+            f"{self._expected_qty(symbol):g}, and no trade explains it; look at the account before going on."
         )
 
+    def _changed(self, state: AccountState) -> list[str]:
+        """Return the symbols of which the venue holds another quantity than the run knows of."""
+        return [symbol for symbol in self.symbols if not self._agrees(symbol, state)]
+
     def _agrees(self, symbol: str, state: AccountState) -> bool:
-        held = self.ledger.positions.get(symbol)
-        there, booked = float(state.quantities.get(symbol, 0)), held.signed_qty if held is not None else 0.0
-        return abs(there - booked) < float(self.instruments[symbol].step) / 2
+        there = float(state.quantities.get(symbol, 0))
+        return abs(there - self._expected_qty(symbol)) < float(self.instruments[symbol].step) / 2
+
+    def _expected_qty(self, symbol: str) -> float:
+        return self.ledger.standing(symbol)[0] + self.tracker.unbooked_qty(symbol)
 
     def _follow_wallet(self, state: AccountState) -> None:
-        """Explain a wallet that is not what was booked by funding not yet read; else follow it and say so."""
-        tolerance = 1e-6 * max(1.0, float(state.wallet_usdt))
-        if abs(float(state.wallet_usdt) - self.ledger.wallet_usdt) <= tolerance:
+        """Follow a wallet that neither trades nor funding explain, and say so."""
+        if self._is_followed(state):
             return
-        self.tracker.collect_all(self.server_ms, income=True)
-        wallet = float(self.client.account().wallet_usdt)
-        difference = wallet - self.ledger.wallet_usdt
-        if abs(difference) <= tolerance:
-            return
+        difference = float(state.wallet_usdt) - self.ledger.wallet_usdt
         self.ledger.adjust(difference, self.server_ms)
         with self.recorder.together():
             self.tracker.record_ledger()
             message = f"the wallet changed by {difference:+.8f} USDT that no trade or funding explains"
             self.recorder.record_event(self.clock.now_ms(), "wallet_adjusted", message)
 
-    def size_entry(self, symbol: str, side: int) -> Decimal | Skip:
-        """Return the quantity of an entry now, on the fresh free balance and the price it would meet."""
-        self.available_usdt = self.client.account().available_usdt
-        ticker = self.client.fetch_book_ticker(symbol)
+    def size_entry(self, symbol: str, side: int, waiting: int = 1) -> Decimal | Skip:
+        """Return the quantity of an entry now, on the free balance all orders before it have left.
+
+        Args:
+            symbol: what to enter.
+            side: +1 long, −1 short.
+            waiting: how many entries wait to be sized, this one included; many share a read of the prices.
+        """
+        self.available_usdt = self._agreeing_state().available_usdt
+        ticker = self._prices.of(symbol, waiting)
         price = ticker.ask if side > 0 else ticker.bid
         return position_size(self.available_usdt, price, self.instruments[symbol])
 
+    # ---- orders
+
+    @property
+    def has_stops(self) -> bool:
+        """Whether positions are protected by a stop at the venue."""
+        return type(self._stop_loss) is not NoStopLoss
+
+    @property
+    def in_flight(self) -> set[str]:
+        """The symbols with orders that were sent and are not settled."""
+        return {flight.ticket.name.symbol for flight in self._flights}
+
+    def send(self, ticket: Ticket) -> None:
+        """Send an order and follow it to its end at the venue; :meth:`settle` books it."""
+        self._flights.append(self.desk.send(ticket))
+
+    def settle(self, *, patient: bool = True) -> list[tuple[str, Outcome]]:
+        """Book what was sent and return each order's id and outcome; :meth:`look` then reads what it leaves."""
+        if not self._flights:
+            return []
+        outcomes = self.desk.settle(self._flights, patient=patient)
+        landed = [(flight.ticket.order_id, outcome) for flight, outcome in zip(self._flights, outcomes, strict=True)]
+        self._flights.clear()
+        self._has_news = True
+        return landed
+
+    def look(self) -> None:
+        """Read the free balance that the settled orders have left; with the venue silent it stays as last read."""
+        if not self._has_news:
+            return
+        with suppress(VenueSilent):  # the orders are done; their results must not be lost to a failed read
+            state = self.client.account()
+            self.available_usdt, self._has_news = state.available_usdt, False
+            if not self._is_explained(state):
+                self._ahead_usdt = None  # something else happened, too: the next refresh looks everywhere
+
     def execute(self, ticket: Ticket) -> Outcome:
-        """Carry out an order to its end and read the free balance it leaves."""
-        outcome = self.desk.execute(ticket)
-        with suppress(VenueSilent):  # the order is done; its result must not be lost to a failed read
-            self.available_usdt = self.client.account().available_usdt
+        """Carry out one order to its end and book it, with nothing else in flight."""
+        self.send(ticket)
+        ((_, outcome),) = self.settle()
+        self.look()
         return outcome
 
 
@@ -216,4 +306,6 @@ def _as_opened(ledger: VenueLedger, symbol: str) -> Booked:
     position = ledger.positions[symbol]
     qty, price = Decimal(repr(position.qty)), Decimal(repr(position.entry_price))
     fill = adopted_fill(VenuePosition(symbol, "BOTH", position.side * qty, price, position.entry_ms))
-    return Booked(fill, position.entry_order_id, "", None, position.signed_qty, position.fees_usdt, 0.0)
+    return Booked(
+        fill, position.entry_order_id, "", None, position.signed_qty, position.fees_usdt, 0.0, *ledger.standing(symbol)
+    )

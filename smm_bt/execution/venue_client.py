@@ -62,6 +62,12 @@ class MarketDataClient:
         """Return best bid and ask."""
         return self._ask("fapiPublicGetTickerBookTicker", {"symbol": symbol}, 2, rows.ticker_row)
 
+    def fetch_book_tickers(self) -> dict[str, BookTicker]:
+        """Return best bid and ask of every symbol, in one read."""
+        return self._ask(
+            "fapiPublicGetTickerBookTicker", {}, 5, lambda body: {row["symbol"]: rows.ticker_row(row) for row in body}
+        )
+
     def fetch_mark_price(self, symbol: str) -> Decimal:
         """Return the mark price."""
         return self._ask("fapiPublicGetPremiumIndex", {"symbol": symbol}, 1, lambda row: Decimal(row["markPrice"]))

@@ -13,7 +13,10 @@ from smm_bt.model import CloseReason, LedgerEntry
 
 
 class Booked(NamedTuple):
-    """What one execution did: the closed part (or None), the opened signed quantity, its fee, the entry before."""
+    """What one execution did: the closed part (or None), the opened signed quantity, its fee, the entry before.
+
+    ``size``, ``average`` and ``margin_usdt`` are the position's right after it: signed quantity, entry price, margin.
+    """
 
     fill: VenueFill
     order_id: str
@@ -22,6 +25,9 @@ class Booked(NamedTuple):
     opened_qty: float
     open_fee_usdt: float
     entry_price: float
+    size: float
+    average: float
+    margin_usdt: float
 
 
 class _ToldFee(TakerFee):
@@ -72,7 +78,13 @@ class VenueLedger(FuturesLedger):
         if opening:
             self._fee.tell(fee - close_fee)
             open_fee = self.open(symbol, side, opening, price, time_ms, order_id)
-        return Booked(fill, order_id, reason, closed, side * opening, open_fee, entry_price)
+        after = self.standing(symbol)
+        return Booked(fill, order_id, reason, closed, side * opening, open_fee, entry_price, *after)
+
+    def standing(self, symbol: str) -> tuple[float, float, float]:
+        """Return signed quantity, entry price and margin of what is held in ``symbol``; zeros when nothing is."""
+        held = self.positions.get(symbol)
+        return (held.signed_qty, held.entry_price, held.margin_usdt) if held is not None else (0.0, 0.0, 0.0)
 
     def book_funding(self, symbol: str, amount_usdt: float, time_ms: int) -> None:
         """Book a funding settlement the venue made; one that comes after the position's end is only in the wallet."""
@@ -85,6 +97,5 @@ class VenueLedger(FuturesLedger):
     def adjust(self, amount_usdt: float, time_ms: int, symbol: str = "") -> None:
         """Follow a change of the wallet that no fill and no funding explains, as entry ``adjustment``."""
         self.wallet_usdt += amount_usdt
-        held = self.positions.get(symbol)
-        size, entry = (held.signed_qty, held.entry_price) if held is not None else (0.0, 0.0)
+        size, entry, _ = self.standing(symbol)
         self.entries.append(LedgerEntry(time_ms, "adjustment", symbol, amount_usdt, self.wallet_usdt, size, entry))
