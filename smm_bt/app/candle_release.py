@@ -213,7 +213,7 @@ class CandleRelease:
         if isinstance(problem, VenueFault) and problem.rule.read is Reaction.STOP and problem.failure.status < 500:
             raise RunFailed(f"Candles cannot be read any more ({problem}); start again with --resume.") from problem
         if not self._fails:
-            self._tell("connection_lost", f"{problem}; trying again until the venue answers")
+            self._tell("connection_lost", f"{problem} Trying again until the venue answers.")
             for feed in self._feeds:
                 feed.connection_lost()
         self._fails += 1
