@@ -60,7 +60,7 @@ class LiveSmmStrategy(SmmStrategy):
             self._order(decided)
 
     def clear(self) -> None:
-        """Let go of orders and trades that were handed out; Backtrader keeps all of them, which is weeks of them here."""
+        """Let go of orders and trades that were handed out; Backtrader would keep weeks of them."""
         self._orderspending: list[Any] = []
         self._tradespending: list[Any] = []
         for by_id in self._trades.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from feeds.live import LiveRow, LiveSmmFeed, Standing
@@ -51,6 +52,7 @@ class CandleRelease:
     ) -> None:
         self._intake, self._clock, self._host, self._limits, self._tell = intake, clock, host, limits, tell
         self._gate: int | None = None
+        self._is_lost = False
         self._fails = 0
         self._not_before_s = 0.0
         self._marks_at_s = 0.0
@@ -128,10 +130,14 @@ class CandleRelease:
 
     def _leave_to_broker(self, why_stop: str) -> bool | None:
         """Let the broker carry out its orders; while the venue is silent, wait a little between its tries."""
-        market = getattr(self._broker, "market", None)
-        if market is not None and market.silent:
+        with suppress(VenueSilent, VenueFault):
+            self._watch_clock()
+        now = self._clock.now_ms()
+        self._books.drop_stale(self._broker.get_orders_open(), lambda open_ms: self._intake.is_fresh(open_ms, now))
+        if self._broker.silent:
             if why_stop:
                 return self._end(why_stop)
+            self._say_lost("The venue does not answer while orders wait.")
             self._host.sleep(_SLICE_S)
         return None
 
@@ -154,6 +160,8 @@ class CandleRelease:
         return False
 
     def _go_on(self) -> bool | None:
+        if not self._fails and not self._broker.silent:
+            self._connection_is_back()
         self._between.answer()
         if self._broker.has_work:
             return None
@@ -212,15 +220,20 @@ class CandleRelease:
         """Say so once, then try again after growing pauses; what cannot get better by itself stops the run."""
         if isinstance(problem, VenueFault) and problem.rule.read is Reaction.STOP and problem.failure.status < 500:
             raise RunFailed(f"Candles cannot be read any more ({problem}); start again with --resume.") from problem
-        if not self._fails:
-            self._tell("connection_lost", f"{problem} Trying again until the venue answers.")
-            for feed in self._feeds:
-                feed.connection_lost()
+        self._say_lost(str(problem))
         self._fails += 1
         pause = min(_LONGEST_PAUSE_S, 0.25 * 2 ** min(self._fails, 10))
         self._not_before_s = self._host.seconds() + pause
 
+    def _say_lost(self, problem: str) -> None:
+        if not self._is_lost:
+            self._is_lost = True
+            self._tell("connection_lost", f"{problem} Trying again until the venue answers.")
+            for feed in self._feeds:
+                feed.connection_lost()
+
     def _connection_is_back(self) -> None:
-        if self._fails:
-            self._tell("connection_restored", f"the venue answers again after {self._fails} tries")
-            self._fails = 0
+        self._fails = 0
+        if self._is_lost:
+            self._is_lost = False
+            self._tell("connection_restored", "the venue answers again")

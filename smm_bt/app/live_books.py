@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from feeds.live import LiveRow
@@ -85,13 +85,14 @@ class LiveBooks:
             self.last_decision = _in_words(decision)
         for dropped in self.strategy.dropped:
             side = "long" if dropped.entry_side > 0 else "short"
-            message = f"entry {side} dropped: {dropped.why}"
-            self.journal.record_event(
-                now_ms(), "entry_dropped", message, dropped.symbol, {"candle_ms": dropped.candle_ms}
-            )
-            self.last_decision = f"{dropped.symbol} {message}"
+            self._entry_dropped(dropped.symbol, dropped.candle_ms, side, dropped.why)
         self.strategy.rulings.clear()
         self.strategy.dropped.clear()
+
+    def _entry_dropped(self, symbol: str, candle_ms: int, side: str, why: str) -> None:
+        message = f"entry {side} dropped: {why}"
+        self.journal.record_event(now_ms(), "entry_dropped", message, symbol, {"candle_ms": candle_ms})
+        self.last_decision = f"{symbol} {message}"
 
     def _write_step(self) -> None:
         venue_ms = self._clock.now_ms()
@@ -121,7 +122,15 @@ class LiveBooks:
             return {}
         return prices
 
-    # ---- the end
+    # ---- orders that cannot be carried out
+
+    def drop_stale(self, orders: Iterable[Any], is_fresh: Callable[[int], bool]) -> None:
+        """Take back entries that waited for a silent venue until their candle was too old; closes wait on."""
+        for order in list(orders):
+            if not order.info.get("reduce_only") and not is_fresh(order.data.open_ms()):
+                side = "long" if order.isbuy() else "short"
+                self._entry_dropped(order.data._name, order.data.open_ms(), side, "the venue did not answer in time")
+                self._broker.cancel(order)
 
     def leave_pending(self, orders: Iterable[Any]) -> None:
         """Take back orders that cannot be carried out any more and record them as pending signals."""

@@ -223,6 +223,11 @@ class PaperBroker(bt.BrokerBase):
         """Whether market orders wait for a running market's price: nothing may move on before they are filled."""
         return self.market is not None and any(o.exectype == bt.Order.Market for o in self._pending)
 
+    @property
+    def silent(self) -> bool:
+        """Whether a running market gave no price when it was last asked."""
+        return self.market is not None and self.market.silent
+
     def _fill_now(self, market: LiveMarket) -> None:
         orders = [order for order in self._pending if order.exectype == bt.Order.Market]
         for order in sorted(orders, key=closes_first):
