@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+PROGRAM = Path(__file__)
 _HOST: dict[str, Any] = {"wall_s": 0.0, "steady_s": 0.0, "resolves": True}
 _wall, _wall_ns, _steady, _resolve = time.time, time.time_ns, time.monotonic, socket.getaddrinfo
 

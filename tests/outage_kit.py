@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from changed_host import PROGRAM
 from live_kit import HASHED, rows_of, trades_of, wait_for
 from made_files import child_environment
 from tcp_gate import TcpGate
@@ -27,9 +28,9 @@ MINUTE_MS, WARM_UP = 60_000, 100
 #: A candle a second.
 SPEED = 60.0
 PAPER, TESTNET = "PAPER", "TESTNET"
+BOTH = {"paper": PAPER, "testnet": TESTNET}
 #: Something on most candles, so that a run of a minute has trades before, in and after a cut.
 STRATEGY = HASHED.replace("density=0.15", "density=0.4")
-_HOST_PROGRAM = Path(__file__).with_name("changed_host.py")
 
 
 class Deal(NamedTuple):
@@ -54,7 +55,7 @@ class LiveRun:
 
     def start(self, *arguments: str) -> None:
         self.change_host()
-        command = [sys.executable, str(_HOST_PROGRAM), "live", "--mode", self.mode, "--address", self.gate.url]
+        command = [sys.executable, str(PROGRAM), "live", "--mode", self.mode, "--address", self.gate.url]
         command += ["--speed", f"{self.speed:g}", "--strategy", str(self.folder / "hashed.py"), "--no-pages"]
         command += ["--timeframe", "1m", "--symbols", self.candles.symbol, "--out", str(self.out)]
         keys = {
@@ -120,6 +121,13 @@ class LiveRun:
     def _alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def last_candle(self) -> int:
+        return int(rows_of(self.out, "SELECT last_ms FROM progress")[0][0])
+
+    def cut_in_the_middle(self, how: str) -> None:
+        self.wait_for_middle()
+        self.gate.cut(how)
+
     def wait_for_middle(self) -> None:
         """Wait for the middle of a candle, where no order is on its way."""
         past_ms = int(self.venue.status()["now_ms"]) % MINUTE_MS
@@ -157,15 +165,18 @@ class LiveRun:
         )
         assert self.kinds()["gap"] == 0
 
-    def check_trades(self) -> None:
-        """The trades are those of the rules: missed candles open nothing, and their exits come on the newest one."""
-        expected, dropped = deals_by_the_rules(self.candles, self.batches())
+    def check_trades(self, too_late: Collection[int] = ()) -> None:
+        """The trades are those of the rules: missed candles open nothing, and their exits come on the newest one.
+
+        ``too_late`` are candles whose orders could be carried out only when they were stale.
+        """
+        expected, dropped = deals_by_the_rules(self.candles, self.batches(), too_late)
         deals = self.deals()
         assert deals == expected[: len(deals)]
         assert len(expected) - len(deals) <= 1  # decided on the last candle, not filled any more
         told = rows_of(self.out, "SELECT data FROM events WHERE kind = 'entry_dropped' ORDER BY id")
         assert [json.loads(row[0])["candle_ms"] for row in told] == dropped
-        assert len(deals) > 3
+        assert deals
 
     def check_venue(self) -> None:
         """The journal holds the venue's orders, each once, with what was executed."""
@@ -185,9 +196,9 @@ class LiveRun:
         booked = rows_of(self.out, "SELECT CASE side WHEN 'long' THEN qty ELSE -qty END FROM open_positions")
         assert held == [row[0] for row in booked]
 
-    def check(self) -> None:
+    def check(self, too_late: Collection[int] = ()) -> None:
         self.check_candles()
-        self.check_trades()
+        self.check_trades(too_late)
         if self.mode == TESTNET:
             self.check_venue()
 
@@ -196,7 +207,9 @@ def _candle(order_id: str) -> int:
     return int(order_id.split("-")[1])
 
 
-def deals_by_the_rules(candles: Candles, batches: Sequence[Sequence[int]]) -> tuple[list[Deal], list[int]]:
+def deals_by_the_rules(
+    candles: Candles, batches: Sequence[Sequence[int]], too_late: Collection[int] = ()
+) -> tuple[list[Deal], list[int]]:
     """Trade the hashed signals by the rules of the page on live runs; return deals and candles of dropped entries."""
     flags = hashed_flags(candles)
     deals: list[Deal] = []
@@ -218,7 +231,9 @@ def deals_by_the_rules(candles: Candles, batches: Sequence[Sequence[int]]) -> tu
             if reason:
                 deals.append(Deal("long" if side > 0 else "short", entered, candle, reason))
                 side = 0
-            if entry:
+            if entry and candle in too_late:
+                dropped.append(candle)
+            elif entry:
                 side, entered = entry, candle
     return deals, dropped
 
@@ -234,36 +249,35 @@ def hashed_flags(candles: Candles) -> dict[int, tuple[bool, bool, bool]]:
 
 
 @contextlib.contextmanager
-def live_run(folder: Path, mode: str, *, speed: float = SPEED, begin: bool = True, **config: Any) -> Iterator[LiveRun]:
-    """Start an exchange that plays 1m candles at ``speed``, a gate before it and, unless told, a live run."""
+def live_runs(
+    folder: Path, modes: Mapping[str, str] = BOTH, *, candles: int = 1_000, **config: Any
+) -> Iterator[list[LiveRun]]:
+    """Start live runs side by side, each with an exchange that plays 1m candles and a gate of its own.
+
+    ``modes`` names the runs; ``candles`` is how many there are; the rest is for the exchanges.
+    """
+    with contextlib.ExitStack() as stack:
+        runs = []
+        for name, mode in modes.items():
+            runs.append(_prepare(stack, folder / name, mode, candles, config))
+        for run in runs:
+            run.start()
+        for run in runs:
+            run.wait_for_candles(3)
+        yield runs
+
+
+def _prepare(stack: contextlib.ExitStack, folder: Path, mode: str, count: int, config: Mapping[str, Any]) -> LiveRun:
     folder.mkdir()
     (folder / "hashed.py").write_text(STRATEGY, "utf-8")
-    candles = made_candles("BTCUSDT", "1m", count=WARM_UP + 900, seed=5)
+    candles = made_candles("BTCUSDT", "1m", count=count, seed=5)
     write_candles(candles, folder / "BTCUSDT-1m.csv")
-    options: dict[str, Any] = {"weight_limit_1m": 0, "order_limit_10s": 0, "order_limit_1m": 0} | config
+    options: dict[str, Any] = {"weight_limit_1m": 0, "order_limit_10s": 0, "order_limit_1m": 0, "speed": SPEED}
     exchange = EmulatorConfig(
-        candles=(folder / "BTCUSDT-1m.csv",),
-        start_ms=int(candles.open_ms[WARM_UP]),
-        speed=speed,
-        control=True,
-        **options,
+        candles=(folder / "BTCUSDT-1m.csv",), start_ms=int(candles.open_ms[WARM_UP]), control=True, **options | config
     )
-    with EmulatorThread(exchange) as venue, TcpGate(venue.url) as gate:
-        run = LiveRun(folder, mode, speed, candles, venue, gate)
-        try:
-            if begin:
-                run.start()
-                run.wait_for_candles(4)
-            yield run
-        finally:
-            run.kill()
-
-
-@contextlib.contextmanager
-def both_modes(folder: Path, **options: Any) -> Iterator[list[LiveRun]]:
-    """A PAPER and a TESTNET run side by side, each with an exchange and a gate of its own."""
-    with (
-        live_run(folder / "paper", PAPER, **options) as paper,
-        live_run(folder / "testnet", TESTNET, **options) as test,
-    ):
-        yield [paper, test]
+    venue = stack.enter_context(EmulatorThread(exchange))
+    gate = stack.enter_context(TcpGate(venue.url))
+    run = LiveRun(folder, mode, exchange.speed or SPEED, candles, venue, gate)
+    stack.callback(run.kill)
+    return run

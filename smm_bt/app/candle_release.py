@@ -130,10 +130,12 @@ class CandleRelease:
 
     def _leave_to_broker(self, why_stop: str) -> bool | None:
         """Let the broker carry out its orders; while the venue is silent, wait a little between its tries."""
+        slept = False
         with suppress(VenueSilent, VenueFault):
-            self._watch_clock()
-        now = self._clock.now_ms()
-        self._books.drop_stale(self._broker.get_orders_open(), lambda open_ms: self._intake.is_fresh(open_ms, now))
+            slept = self._watch_clock()
+        if slept or self._broker.silent:
+            now = self._clock.now_ms()
+            self._books.drop_stale(self._broker.get_orders_open(), lambda open_ms: self._intake.is_fresh(open_ms, now))
         if self._broker.silent:
             if why_stop:
                 return self._end(why_stop)
@@ -188,6 +190,7 @@ class CandleRelease:
             if not self._clock.advance(self._intake.due_ms(now), slice_s):
                 self._look_at_marks()
                 return
+            self._watch_clock()
             self._intake.collect(self._clock.sync(), self._held())
         except (VenueSilent, VenueFault) as problem:
             self._connection_lost(problem)
@@ -198,12 +201,13 @@ class CandleRelease:
         """Return the symbols whose candles a simulated venue wants to look into."""
         return list(self._broker.ledger.positions) if getattr(self._broker, "market", None) is not None else []
 
-    def _watch_clock(self) -> None:
+    def _watch_clock(self) -> bool:
         jump = self._clock.jump()
         if jump is not None:
             self._clock.sync()
             message = f"the machine's clock went {jump.by_ms / 1000:+.1f} s against its steady one; the venue's counts"
             self._tell("clock_jump", message, by_ms=jump.by_ms)
+        return jump is not None
 
     def _look_at_marks(self) -> None:
         """Let mark prices between candles act on simulated positions."""

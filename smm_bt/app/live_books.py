@@ -129,7 +129,12 @@ class LiveBooks:
         for order in list(orders):
             if not order.info.get("reduce_only") and not is_fresh(order.data.open_ms()):
                 side = "long" if order.isbuy() else "short"
-                self._entry_dropped(order.data._name, order.data.open_ms(), side, "the venue did not answer in time")
+                self._entry_dropped(
+                    order.data._name,
+                    order.data.open_ms(),
+                    side,
+                    "it could not be carried out while its candle was fresh",
+                )
                 self._broker.cancel(order)
 
     def leave_pending(self, orders: Iterable[Any]) -> None:
