@@ -30,7 +30,7 @@ SPEED = 60.0
 PAPER, TESTNET = "PAPER", "TESTNET"
 BOTH = {"paper": PAPER, "testnet": TESTNET}
 #: Something on most candles, so that a run of a minute has trades before, in and after a cut.
-STRATEGY = HASHED.replace("density=0.15", "density=0.4")
+STRATEGY = HASHED.replace("density=0.15", "density=0.5")
 
 
 class Deal(NamedTuple):
@@ -92,6 +92,7 @@ class LiveRun:
         assert self.process is not None
         self.said, self.complaints = self.process.communicate(timeout=60)
         assert self.process.returncode == expected, self.complaints
+        self.process = None
 
     def kill(self) -> None:
         if self.process is not None and self.process.stdout is not None and not self.process.stdout.closed:

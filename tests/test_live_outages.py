@@ -182,6 +182,7 @@ def check_quiet(runs: Sequence[LiveRun], status: int, seconds: int) -> None:
     time.sleep(seconds - 0.5)
     for run in runs:
         run.venue.clear_faults()
+    for run in runs:
         run.wait_for_candles(4)
     for run, told_ms in zip(runs, told, strict=True):
         after = [row["host_ms"] for row in run.venue.requests() if row["host_ms"] > told_ms]
