@@ -122,6 +122,13 @@ class LiveRun:
     def _alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def wait_until_caught_up(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while int(self.venue.status()["now_ms"]) - self.last_candle() > 3 * MINUTE_MS:
+            assert self._alive(), "the run has ended"
+            assert time.monotonic() < end, "the run does not catch up"
+            time.sleep(0.5)
+
     def last_candle(self) -> int:
         return int(rows_of(self.out, "SELECT last_ms FROM progress")[0][0])
 
