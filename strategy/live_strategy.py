@@ -59,6 +59,14 @@ class LiveSmmStrategy(SmmStrategy):
         if decided:
             self._order(decided)
 
+    def clear(self) -> None:
+        """Let go of orders and trades that were handed out; Backtrader would keep weeks of them."""
+        self._orderspending: list[Any] = []
+        self._tradespending: list[Any] = []
+        for by_id in self._trades.values():
+            for trades in by_id.values():
+                del trades[:-1]  # the last one may be open
+
     def take_up(self, leftovers: Iterable[Leftover], *, behind: bool, fresh: bool) -> None:
         """Go on with what an earlier process decided.
 

@@ -13,7 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,10 +186,12 @@ def live_process(*arguments: str | Path, cwd: Path, **environment: str) -> Itera
         process.communicate(timeout=30)
 
 
-def wait_for(folder: Path, sql: str, *, at_least: int = 1, seconds: float = 60.0) -> int:
-    """Wait until a question to a journal counts ``at_least``; return the count."""
+def wait_for(
+    folder: Path, sql: str, *, at_least: int = 1, seconds: float = 60.0, alive: Callable[[], bool] = lambda: True
+) -> int:
+    """Wait until a question to a journal counts ``at_least``, while its writer is ``alive``; return the count."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end and alive():
         with contextlib.suppress(sqlite3.OperationalError):
             count = int(rows_of(folder, sql)[0][0] or 0)
             if count >= at_least:

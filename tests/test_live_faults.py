@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,13 @@ from live_kit import (
     trades_of,
     wait_for,
 )
+from venue_bench import QUICK, stepped, store_of
 
 from smm_bt.emulator import EmulatorConfig, EmulatorThread
 from smm_bt.emulator.faults import FaultRule
+from smm_bt.execution.ccxt_orders import Piece, Ticket
+from smm_bt.execution.order_ids import order_name
+from smm_bt.model import OrderState
 
 KLINES = "/fapi/v1/klines"
 WIDE: dict[str, Any] = {"control": True, "weight_limit_1m": 0, "order_limit_10s": 0, "order_limit_1m": 0}
@@ -59,6 +65,18 @@ def test_a_fault_changes_no_trade(name: str, tmp_path: Path) -> None:
         run_live(tmp_path / "run", strategy, candles, address=venue.url)
     assert trades_of(tmp_path / "run") == expected
     assert len(expected) > 3
+
+
+def test_an_entry_that_never_arrived_is_not_sent_once_its_signal_is_old(tmp_path: Path) -> None:
+    patience = dataclasses.replace(QUICK, fresh_s=0.2)
+    with EmulatorThread(stepped()) as venue:
+        account = store_of(venue, patience=patience).open_account()
+        venue.add_fault(FaultRule("reset", method="POST", path="/fapi/v1/order", when="before"))
+        name = order_name("BTCUSDT", "BTCUSDT-1-entry", START_MS)
+        outcome = account.execute(Ticket("BTCUSDT-1-entry", name, 1, (Piece(Decimal("0.1"), False),), "manual"))
+        assert outcome.state is OrderState.REJECTED
+        assert "too late for an entry" in outcome.why
+        assert venue.ledger()["orders"] == []
 
 
 def test_an_outage_is_said_once_and_waited_out(tmp_path: Path) -> None:

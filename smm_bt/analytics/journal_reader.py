@@ -83,6 +83,10 @@ class JournalReader:
         where = f"WHERE state NOT IN ({','.join('?' * len(_ENDED))})" if unfinished_only else ""
         return self._all(f"SELECT * FROM orders {where} ORDER BY id", *(_ENDED if unfinished_only else ()))
 
+    def has_order(self, order_id: str) -> bool:
+        """Return whether an order of this id was recorded."""
+        return self._one("SELECT 1 FROM orders WHERE order_id = ?", order_id) is not None
+
     def order_states(self, order_id: str) -> list[tuple[OrderState, int, str]]:
         """Return every state of one order with its time and detail."""
         found = self._all("SELECT * FROM order_states WHERE order_id = ? ORDER BY id", order_id)

@@ -47,6 +47,7 @@ def build_live_account(
         trading_venue(settings, source),
         venue_keys(settings, source.embedded),
         costs,
+        budget=wiring.reader.wire.budget,
         unlimited=source.embedded is not None and source.speed > 1,
         resumed=resumed,
         adopt=wiring.adopt,

@@ -251,8 +251,11 @@ class CandleIntake:
         self._next_ms[symbol] = klines[-1].open_ms + self._length_ms
 
     def _standing(self, newest: Kline, now_ms: int) -> Standing:
-        age_ms = now_ms - newest.open_ms - self._length_ms
-        return Standing.FRESH if age_ms <= self._fresh_ms else Standing.STALE
+        return Standing.FRESH if self.is_fresh(newest.open_ms, now_ms) else Standing.STALE
+
+    def is_fresh(self, open_ms: int, now_ms: int) -> bool:
+        """Return whether a position may still be opened on the candle."""
+        return now_ms - open_ms - self._length_ms <= self._fresh_ms
 
     def _count_gaps(self, symbol: str, klines: Sequence[Kline]) -> None:
         expected = self._next_ms[symbol]

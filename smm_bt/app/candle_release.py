@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from feeds.live import LiveRow, LiveSmmFeed, Standing
@@ -51,6 +52,7 @@ class CandleRelease:
     ) -> None:
         self._intake, self._clock, self._host, self._limits, self._tell = intake, clock, host, limits, tell
         self._gate: int | None = None
+        self._is_lost = False
         self._fails = 0
         self._not_before_s = 0.0
         self._marks_at_s = 0.0
@@ -129,10 +131,16 @@ class CandleRelease:
 
     def _leave_to_broker(self, why_stop: str) -> bool | None:
         """Let the broker carry out its orders; while the venue is silent, wait a little between its tries."""
-        market = getattr(self._broker, "market", None)
-        if market is not None and market.silent:
+        slept = False
+        with suppress(VenueSilent, VenueFault):
+            slept = self._watch_clock()
+        if slept or self._broker.silent:
+            now = self._clock.now_ms()
+            self._books.drop_stale(self._broker.get_orders_open(), lambda open_ms: self._intake.is_fresh(open_ms, now))
+        if self._broker.silent:
             if why_stop:
                 return self._end(why_stop)
+            self._say_lost("The venue does not answer while orders wait.")
             self._host.sleep(_SLICE_S)
         return None
 
@@ -155,6 +163,8 @@ class CandleRelease:
         return False
 
     def _go_on(self) -> bool | None:
+        if not self._fails and not self._broker.silent:
+            self._connection_is_back()
         self._between.answer()
         if self._broker.has_work:
             return None
@@ -191,6 +201,7 @@ class CandleRelease:
             if not told and not self._is_due():
                 self._look_at_marks()
                 return
+            self._watch_clock()
             self._read_candles(told)
         except (VenueSilent, VenueFault) as problem:
             self._connection_lost(problem)
@@ -230,12 +241,13 @@ class CandleRelease:
         """Return the symbols whose candles a simulated venue wants to look into."""
         return list(self._broker.ledger.positions) if getattr(self._broker, "market", None) is not None else []
 
-    def _watch_clock(self) -> None:
+    def _watch_clock(self) -> bool:
         jump = self._clock.jump()
         if jump is not None:
             self._clock.sync()
             message = f"the machine's clock went {jump.by_ms / 1000:+.1f} s against its steady one; the venue's counts"
             self._tell("clock_jump", message, by_ms=jump.by_ms)
+        return jump is not None
 
     def _look_at_marks(self) -> None:
         """Let mark prices between candles act on simulated positions."""
@@ -252,15 +264,20 @@ class CandleRelease:
         """Say so once, then try again after growing pauses; what cannot get better by itself stops the run."""
         if isinstance(problem, VenueFault) and problem.rule.read is Reaction.STOP and problem.failure.status < 500:
             raise RunFailed(f"Candles cannot be read any more ({problem}); start again with --resume.") from problem
-        if not self._fails:
-            self._tell("connection_lost", f"{problem}; trying again until the venue answers")
-            for feed in self._feeds:
-                feed.connection_lost()
+        self._say_lost(str(problem))
         self._fails += 1
         pause = min(_LONGEST_PAUSE_S, 0.25 * 2 ** min(self._fails, 10))
         self._not_before_s = self._host.seconds() + pause
 
+    def _say_lost(self, problem: str) -> None:
+        if not self._is_lost:
+            self._is_lost = True
+            self._tell("connection_lost", f"{problem} Trying again until the venue answers.")
+            for feed in self._feeds:
+                feed.connection_lost()
+
     def _connection_is_back(self) -> None:
-        if self._fails:
-            self._tell("connection_restored", f"the venue answers again after {self._fails} tries")
-            self._fails = 0
+        self._fails = 0
+        if self._is_lost:
+            self._is_lost = False
+            self._tell("connection_restored", "the venue answers again")

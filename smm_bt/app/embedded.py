@@ -53,8 +53,11 @@ class EmbeddedExchange:
             return False
 
     def has_finished(self) -> bool:
-        """Return whether the candles are used up, as far as it tells."""
-        return self._controlled and bool(self.status()["finished"])
+        """Return whether the candles are used up, as far as it tells; one that cannot be reached has not said so."""
+        try:
+            return self._controlled and bool(self.status()["finished"])
+        except RunFailed:  # a cut connection; the next question makes a new one
+            return False
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -91,13 +91,14 @@ def venue_account(
     keys: ApiKeys,
     costs: Costs,
     *,
+    budget: WeightBudget,
     unlimited: bool,
     resumed: bool,
     adopt: bool,
     lock_folder: Path,
 ) -> LiveAccount:
-    """Return an account at a practice venue, in step with it."""
-    wire: dict[str, Any] = {"budget": WeightBudget(weight_per_minute=10**9)} if unlimited else {}
+    """Return an account at a practice venue, in step with it; limits and bans count per address, so does ``budget``."""
+    wire: dict[str, Any] = {"budget": budget}
     if unlimited:
         wire["first_wait_s"] = 0.01
     store = CcxtStore(

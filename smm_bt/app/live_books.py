@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from feeds.live import LiveRow
@@ -35,7 +35,7 @@ class LiveBooks:
         self._earlier = dict(self._progress)
         self._out: dict[str, LiveRow] = {}
         self._counts: dict[str, SymbolCount] = {}
-        self._written_rulings = self._written_dropped = 0
+        self._seen_fills = len(broker.ledger.fills)
         self._beat_ms = 0
         self.strategy: LiveSmmStrategy | None = None
         self.last_decision = ""
@@ -58,37 +58,41 @@ class LiveBooks:
                 self._paper.write(self._clock.now_ms())
             if self._out:
                 self._write_step()
+            self._seen_fills = len(self._broker.ledger.fills)
             self.journal.record_open_positions(self._open_positions())
             self._beat()
 
     def _has_news(self) -> bool:
         strategy = self.strategy
-        said = strategy is not None and (
-            len(strategy.rulings) != self._written_rulings or len(strategy.dropped) != self._written_dropped
-        )
+        said = strategy is not None and bool(strategy.rulings or strategy.dropped)
         beat = now_ms() - self._beat_ms > _HEARTBEAT_MS
-        return bool(self._out) or said or beat or (self._paper is not None and self._paper.has_news())
+        filled = (
+            len(self._broker.ledger.fills) != self._seen_fills
+        )  # a venue's own recorder wrote them, not what is open
+        return bool(self._out) or said or beat or filled or (self._paper is not None and self._paper.has_news())
 
     def _beat(self) -> None:
         self._beat_ms = now_ms()
         self.journal.record_heartbeat(os.getpid(), self._beat_ms, self.line)
 
     def _write_decisions(self) -> None:
+        """Write what was ruled and dropped; a run of weeks keeps it in the journal, not in memory."""
         if self.strategy is None:
             return
-        for ruling in self.strategy.rulings[self._written_rulings :]:
+        for ruling in self.strategy.rulings:
             decision = DecisionRecord(*ruling)
             self.journal.record_decision(decision)
             self.last_decision = _in_words(decision)
-        for dropped in self.strategy.dropped[self._written_dropped :]:
+        for dropped in self.strategy.dropped:
             side = "long" if dropped.entry_side > 0 else "short"
-            message = f"entry {side} dropped: {dropped.why}"
-            self.journal.record_event(
-                now_ms(), "entry_dropped", message, dropped.symbol, {"candle_ms": dropped.candle_ms}
-            )
-            self.last_decision = f"{dropped.symbol} {message}"
-        self._written_rulings = len(self.strategy.rulings)
-        self._written_dropped = len(self.strategy.dropped)
+            self._entry_dropped(dropped.symbol, dropped.candle_ms, side, dropped.why)
+        self.strategy.rulings.clear()
+        self.strategy.dropped.clear()
+
+    def _entry_dropped(self, symbol: str, candle_ms: int, side: str, why: str) -> None:
+        message = f"entry {side} dropped: {why}"
+        self.journal.record_event(now_ms(), "entry_dropped", message, symbol, {"candle_ms": candle_ms})
+        self.last_decision = f"{symbol} {message}"
 
     def _write_step(self) -> None:
         venue_ms = self._clock.now_ms()
@@ -118,7 +122,20 @@ class LiveBooks:
             return {}
         return prices
 
-    # ---- the end
+    # ---- orders that cannot be carried out
+
+    def drop_stale(self, orders: Iterable[Any], is_fresh: Callable[[int], bool]) -> None:
+        """Take back entries that waited for a silent venue until their candle was too old; closes wait on."""
+        for order in list(orders):
+            if not order.info.get("reduce_only") and not is_fresh(order.data.open_ms()):
+                side = "long" if order.isbuy() else "short"
+                self._entry_dropped(
+                    order.data._name,
+                    order.data.open_ms(),
+                    side,
+                    "it could not be carried out while its candle was fresh",
+                )
+                self._broker.cancel(order)
 
     def leave_pending(self, orders: Iterable[Any]) -> None:
         """Take back orders that cannot be carried out any more and record them as pending signals."""

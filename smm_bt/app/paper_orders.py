@@ -29,18 +29,15 @@ class PaperOrders:
 
     def __init__(self, journal: Journal, broker: PaperBroker) -> None:
         self._journal, self._broker = journal, broker
-        ledger = broker.ledger
-        self._fills, self._entries, self._trades = len(ledger.fills), len(ledger.entries), len(ledger.trades)
-        self._skipped = 0
         self._working: dict[str, Order] = {}
-        self._known = {str(row["order_id"]) for row in journal.orders()}
+        self._forget()
 
     def has_news(self) -> bool:
         """Return whether there is anything to record."""
         pending = self._broker.get_orders_open()
         return (
             len(self._broker.ledger.entries) != self._entries
-            or len(self._broker.skipped_entries) != self._skipped
+            or bool(self._broker.skipped_entries)
             or bool(self._working)
             or any(order_id(order) not in self._working for order in pending)
         )
@@ -55,10 +52,17 @@ class PaperOrders:
             journal.record_ledger_entry(entry)
         for trade in ledger.trades[self._trades :]:
             journal.record_trade(trade)
-        for skipped in self._broker.skipped_entries[self._skipped :]:
+        for skipped in self._broker.skipped_entries:
             journal.record_skipped_entry(skipped)
-        self._entries, self._trades = len(ledger.entries), len(ledger.trades)
-        self._skipped = len(self._broker.skipped_entries)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go of what the journal holds; the account itself looks back at its last row only."""
+        ledger = self._broker.ledger
+        for recorded in (ledger.fills, ledger.entries, ledger.trades):
+            del recorded[:-1]
+        self._fills, self._entries, self._trades = len(ledger.fills), len(ledger.entries), len(ledger.trades)
+        self._broker.skipped_entries.clear()
 
     def _write_orders(self, now_ms: int) -> None:
         for order in self._broker.get_orders_open():
@@ -72,21 +76,19 @@ class PaperOrders:
             self._record(NewOrder(name, order.data._name, MARKET, side, size, None, reduce_only, reason), now_ms)
 
     def _record(self, order: NewOrder, time_ms: int) -> None:
-        if order.order_id in self._known:  # from before a restart
+        if self._journal.has_order(order.order_id):  # from before a restart
             return
-        self._known.add(order.order_id)
         self._journal.record_order(order, time_ms)
         self._journal.change_order(order.order_id, OrderState.SUBMITTED, time_ms)
 
     def _write_fills(self) -> None:
         fills = self._broker.ledger.fills
         for fill in fills[self._fills :]:
-            if fill.order_id not in self._known:
+            if not self._journal.has_order(fill.order_id):
                 self._record(_order_of(fill), fill.time_ms)
             if fill.order_id not in self._working:
                 self._journal.change_order(fill.order_id, OrderState.FILLED, fill.time_ms)
             self._journal.record_fill(fill, f"{fill.order_id}:{'close' if fill.reduce_only else 'open'}")
-        self._fills = len(fills)
 
     def _write_ends(self, now_ms: int) -> None:
         for name, order in list(self._working.items()):

@@ -56,6 +56,7 @@ class CcxtBroker(bt.BrokerBase):
             raise ValueError(f"broker_mapping holds {', '.join(sorted(unknown))}; known: order_types, mappings")
         self.account = account
         self.halted: VenueError | None = None
+        self.silent = False
         self.skipped_entries: list[SkippedEntry] = []
         self.startingcash = self.startingvalue = self.cash = 0.0
         self._positions = BrokerPositions()
@@ -197,9 +198,12 @@ class CcxtBroker(bt.BrokerBase):
             self._send_pending()
             self._settle()
             self.account.look()
+            self.silent = False
         except VenueSilent as silent:
             self._read_at_s = float("-inf")
-            self.account.recorder.record_event(self.account.clock.now_ms(), "venue_silent", str(silent))
+            if not self.silent:  # said once, however long it lasts
+                self.account.recorder.record_event(self.account.clock.now_ms(), "venue_silent", str(silent))
+            self.silent = True
         except VenueError as problem:
             self.halt(problem)
 

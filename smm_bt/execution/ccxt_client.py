@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import ccxt
 import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
+from urllib3.exceptions import NameResolutionError
 
 from smm_bt.execution.endpoints import ForbiddenRequest, PracticeVenue, PublicDataRules
 from smm_bt.execution.host_clock import HostClock, SystemClock
@@ -276,7 +277,10 @@ def _failure_without_answer(problem: Exception) -> Failure:
     """Classify what ccxt raised by itself; its texts hold signed addresses and are dropped."""
     network = isinstance(problem, ccxt.OperationFailed) or isinstance(problem.__cause__, requests.RequestException)
     if network:
-        return Failure(Kind.SILENCE, f"no answer ({type(problem).__name__})")
+        lost = problem.__cause__.args[0] if problem.__cause__ is not None and problem.__cause__.args else None
+        nameless = isinstance(getattr(lost, "reason", None), NameResolutionError)
+        why = "its name is not found, so DNS or the connection fails" if nameless else type(problem).__name__
+        return Failure(Kind.SILENCE, f"no answer ({why})")
     if isinstance(problem.__cause__, (ValueError, json.JSONDecodeError)):
         return Failure(Kind.GARBLED, "an answer that cannot be read")
     return Failure(Kind.LOCAL, f"{type(problem).__name__} inside the client library")

@@ -215,9 +215,12 @@ class OrderDesk:
 
     def _send_part(self, flight: Flight, piece: Piece, part: int) -> None:
         """Send one part, again only when the attempt before is proven not to have been placed."""
-        ticket, executed = flight.ticket, Decimal(0)
+        ticket, executed, begun_s = flight.ticket, Decimal(0), self._clock.seconds()
         last = "no attempt was made"
         for attempt in range(self._patience.attempts):
+            waited_s = self._clock.seconds() - begun_s
+            if attempt and not piece.reduce_only and waited_s > self._patience.fresh_s:
+                raise _Ended(Reaction.REFUSED, f"too late for an entry after {waited_s:.0f} s: {last}")
             client_id = client_order_id(self._run_id, ticket.name, attempt, part)
             rest = Piece(piece.qty - executed, piece.reduce_only)
             order, problem = self._attempt(ticket, rest, client_id, attempt)

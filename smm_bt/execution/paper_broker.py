@@ -206,6 +206,11 @@ class PaperBroker(bt.BrokerBase):
             self._untraded.clear()
             self._fill_now(self.market)
 
+    @property
+    def silent(self) -> bool:
+        """Whether a running market gave no price when it was last asked."""
+        return self.market is not None and self.market.silent
+
     def _fill_now(self, market: LiveMarket) -> None:
         if not self.has_work:
             return

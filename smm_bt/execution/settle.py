@@ -19,13 +19,15 @@ class Patience:
     """How long the order path waits before it believes or gives up, in seconds.
 
     A signed request carries its time, and the venue refuses it once ``recvWindow`` has passed. Until then, and
-    ``grace_s`` longer for what it may have admitted in the last moment, "not found" proves nothing.
+    ``grace_s`` longer for what it may have admitted in the last moment, "not found" proves nothing. An entry whose
+    signal is older than ``fresh_s`` by then is given up.
     """
 
     first_wait_s: float = 0.25
     longest_wait_s: float = 2.0
     grace_s: float = 5.0
     silence_s: float = 600.0
+    fresh_s: float = 300.0
     attempts: int = 5
 
     def wait_s(self, number: int) -> float:
