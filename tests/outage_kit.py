@@ -122,12 +122,15 @@ class LiveRun:
     def _alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def wait_until_caught_up(self, seconds: float) -> None:
+    def wait_until_caught_up(self, seconds: float = 60.0) -> None:
+        """Wait until the newest closed candle has been dealt with, in the middle of the next one."""
         end = time.monotonic() + seconds
-        while int(self.venue.status()["now_ms"]) - self.last_candle() > 3 * MINUTE_MS:
+        self.wait_for_middle()
+        while int(self.venue.status()["now_ms"]) - self.last_candle() > 2 * MINUTE_MS:
             assert self._alive(), "the run has ended"
             assert time.monotonic() < end, "the run does not catch up"
-            time.sleep(0.5)
+            self.wait_for_middle()
+            time.sleep(0.1)
 
     def last_candle(self) -> int:
         return int(rows_of(self.out, "SELECT last_ms FROM progress")[0][0])

@@ -31,6 +31,7 @@ ORDER, PRICE = b"POST /fapi/v1/order", b"GET /fapi/v1/ticker/bookTicker"
 def end_all(runs: Sequence[LiveRun]) -> None:
     """Let all of them end as a person does, side by side."""
     for run in runs:
+        run.wait_until_caught_up()
         run.signal(signal.SIGINT)
     for run in runs:
         run.wait_for_exit(0)
@@ -85,7 +86,7 @@ def test_the_network_is_gone_for_ten_real_minutes(tmp_path: Path) -> None:
             run.gate.heal()
         for run in runs:
             run.wait_for_event("connection_restored", seconds=120)
-            run.wait_until_caught_up(seconds=200)
+            run.wait_until_caught_up(seconds=200.0)
             run.wait_for_candles(5)
         end_and_check(runs)
         for run in runs:
