@@ -103,7 +103,7 @@ class Market:
     def now_ms(self) -> int:
         return START_MS
 
-    def price(self, symbol: str, side: int) -> float | None:
+    def price(self, symbol: str, side: int, since_ms: int) -> float | None:
         return self.at
 
     def bar(self, data: Any) -> Any:
