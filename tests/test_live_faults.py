@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import time
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -166,3 +168,26 @@ def test_a_venue_that_disappears_for_good_is_waited_for_until_a_person_ends_the_
     assert process.returncode == 0, complaints
     assert "connection lost" in said
     assert time.monotonic() - begin < 20
+
+
+#: In on every candle with an even number, out on every other one.
+IN_AND_OUT = """
+def compute_smm(df):
+    number = df.index.as_unit("ms").asi8 // 300_000
+    df["buy_signal"], df["sell_signal"], df["profit_target_hit"] = number % 2 == 0, False, number % 2 == 1
+    return df
+"""
+
+
+def test_where_symbols_stop_trading_an_entry_gets_too_old_and_a_close_waits(tmp_path: Path) -> None:
+    (tmp_path / "in_and_out.py").write_text(IN_AND_OUT, "utf-8")
+    holes = {"BTCUSDT": (3, 4, 5, 6, 7), "ETHUSDT": (4, 5, 6, 7)}
+    candles = files_of(tmp_path, ("BTCUSDT", "ETHUSDT", "SOLUSDT"), count=10, gaps_of=holes)
+    run_live(tmp_path / "live", tmp_path / "in_and_out.py", candles, speed=60.0)
+    events = rows_of(tmp_path / "live", "SELECT symbol, message, data FROM events WHERE kind = 'entry_dropped'")
+    (dropped,) = [row for row in events if row[0] == "BTCUSDT"]  # of the candle before its hole
+    assert json.loads(dropped[2])["candle_ms"] == START_MS + 2 * 300_000
+    assert "while its candle was fresh" in dropped[1]
+    exits = {row["exit_order_id"]: row["exit_time"] for row in trades_of(tmp_path / "live")}
+    waited = datetime.fromisoformat(exits[f"ETHUSDT-{START_MS + 3 * 300_000}-close"]).timestamp() * 1000
+    assert START_MS + 8 * 300_000 <= waited < START_MS + 9 * 300_000

@@ -135,8 +135,7 @@ class CandleRelease:
         with suppress(VenueSilent, VenueFault):
             slept = self._watch_clock()
         if slept or self._broker.silent:
-            now = self._clock.now_ms()
-            self._books.drop_stale(self._broker.get_orders_open(), lambda open_ms: self._intake.is_fresh(open_ms, now))
+            self._drop_stale()
         if self._broker.silent:
             if why_stop:
                 return self._end(why_stop)
@@ -185,9 +184,14 @@ class CandleRelease:
         self._steps += 1
         return True
 
+    def _drop_stale(self) -> None:
+        now = self._clock.now_ms()
+        self._books.drop_stale(self._broker.get_orders_open(), lambda open_ms: self._intake.is_fresh(open_ms, now))
+
     def _fill_untraded(self) -> None:
         """Try orders that wait for their symbol to trade again: all candles of this moment have been judged."""
-        if getattr(self._broker, "market", None) is not None:
+        if getattr(self._broker, "untraded", False):
+            self._drop_stale()
             self._broker.fill_untraded()
 
     def _wait_and_read(self) -> None:

@@ -196,6 +196,11 @@ class PaperBroker(bt.BrokerBase):
     def _market_orders(self) -> list[Order]:
         return [order for order in self._pending if order.exectype == bt.Order.Market]
 
+    @property
+    def untraded(self) -> bool:
+        """Whether orders wait for their symbol to trade again."""
+        return bool(self._untraded)
+
     def fill_untraded(self) -> None:
         """Try again the orders whose symbol had not traded since they were made, as in a hole of its candles.
 
