@@ -90,7 +90,7 @@ def test_paper_killed_at_random_instants_ends_as_if_nothing_had_happened(tmp_pat
     files = [part for path in candles for part in ("--candles", path)]
     run = tmp_path / "run"
     arguments = ["--strategy", strategy, "--market", "embedded", "--speed", "max", *files]
-    assert kill_often(tmp_path, run, arguments, KILLS) >= min(KILLS, 3)
+    assert kill_often(tmp_path, run, arguments, KILLS) == KILLS
     assert trades_of(run) == expected
     assert report_of(run)["final_equity"] == report_of(tmp_path / "replay")["final_equity"]
     assert report_of(run)["max_drawdown"] == report_of(tmp_path / "replay")["max_drawdown"]
@@ -116,7 +116,7 @@ def test_testnet_killed_at_random_instants_agrees_with_the_venue_which_keeps_run
             "BINANCE_TESTNET_API_SECRET": exchange.api_secret,
             "RUNS_DIR": str(tmp_path),
         }
-        assert kill_often(tmp_path, run, arguments, KILLS, **keys) >= min(KILLS, 3)
+        assert kill_often(tmp_path, run, arguments, KILLS, **keys) == KILLS
         venue = exchange.ledger()
     agree_with_venue(run, venue)
     expected = run_replay(tmp_path / "replay", strategy, candles)
