@@ -22,12 +22,25 @@ class DroppedEntry(NamedTuple):
 
 
 class Leftover(NamedTuple):
-    """What an earlier process of this run decided on a candle and did not carry out."""
+    """What an earlier process of this run decided on a candle and did not carry out.
+
+    ``tried`` counts the closing orders that came to nothing; the next one gets an id of its own.
+    """
 
     symbol: str
     candle_ms: int
     close_reason: str
     entry_side: int
+    tried: int = 0
+
+
+class _Due(NamedTuple):
+    """What is to be ordered for a feed, the candle it was decided on, and how many closes came to nothing."""
+
+    data: Data
+    decision: Decision
+    candle_ms: int
+    tried: int = 0
 
 
 class LiveSmmStrategy(SmmStrategy):
@@ -85,7 +98,8 @@ class LiveSmmStrategy(SmmStrategy):
                 why = "the run was down when it was due"
                 self.dropped.append(DroppedEntry(left.candle_ms, left.symbol, left.entry_side, why))
             if not behind and (left.close_reason or entry_side):
-                due.append((by_name[left.symbol], Decision(left.close_reason, entry_side, False), left.candle_ms))
+                decision = Decision(left.close_reason, entry_side, False)
+                due.append(_Due(by_name[left.symbol], decision, left.candle_ms, left.tried))
         self._order_for(due)
 
     def close_by_hand(self, data: Data, order_id: str) -> bool:
@@ -115,16 +129,17 @@ class LiveSmmStrategy(SmmStrategy):
         return rest if rest != HOLD else HOLD
 
     def _order(self, decided: list[tuple[Data, Decision]]) -> None:
-        now = [(data, decision, data.open_ms()) for data, decision in decided if data.standing != PASSED]
+        now = [_Due(data, decision, data.open_ms()) for data, decision in decided if data.standing != PASSED]
         self._order_for(now)
 
-    def _order_for(self, decided: list[tuple[Data, Decision, int]]) -> None:
+    def _order_for(self, decided: list[_Due]) -> None:
         """Order all closes before all entries; ids are made of symbol and candle, so that none is made twice."""
-        for data, decision, candle_ms in decided:
+        for data, decision, candle_ms, tried in decided:
             if decision.close_reason:
-                order_id = f"{data._name}-{candle_ms}-close"
+                again = f"-{tried + 1}" if tried else ""
+                order_id = f"{data._name}-{candle_ms}-close{again}"
                 self.close(data=data, reduce_only=True, reason=decision.close_reason, order_id=order_id)
-        for data, decision, candle_ms in decided:
+        for data, decision, candle_ms, _ in decided:
             if decision.entry_side:
                 enter = self.buy if decision.entry_side > 0 else self.sell
                 enter(data=data, sized_at_fill=True, order_id=f"{data._name}-{candle_ms}-entry")

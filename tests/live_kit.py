@@ -75,6 +75,14 @@ def compute_smm(df):
     return df
 """
 
+#: In on every candle with an even number, out on every other one.
+IN_AND_OUT = """
+def compute_smm(df):
+    number = df.index.as_unit("ms").asi8 // 300_000
+    df["buy_signal"], df["sell_signal"], df["profit_target_hit"] = number % 2 == 0, False, number % 2 == 1
+    return df
+"""
+
 #: The same with a decision on nearly every candle.
 BUSY = HASHED.replace("density=0.15", "density=0.45")
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from live_kit import (
+    IN_AND_OUT,
     START_MS,
     files_of,
     live_process,
@@ -170,15 +171,6 @@ def test_a_venue_that_disappears_for_good_is_waited_for_until_a_person_ends_the_
     assert time.monotonic() - begin < 20
 
 
-#: In on every candle with an even number, out on every other one.
-IN_AND_OUT = """
-def compute_smm(df):
-    number = df.index.as_unit("ms").asi8 // 300_000
-    df["buy_signal"], df["sell_signal"], df["profit_target_hit"] = number % 2 == 0, False, number % 2 == 1
-    return df
-"""
-
-
 def test_where_symbols_stop_trading_an_entry_gets_too_old_and_a_close_waits(tmp_path: Path) -> None:
     (tmp_path / "in_and_out.py").write_text(IN_AND_OUT, "utf-8")
     holes = {"BTCUSDT": (3, 4, 5, 6, 7), "ETHUSDT": (4, 5, 6, 7)}
@@ -191,3 +183,31 @@ def test_where_symbols_stop_trading_an_entry_gets_too_old_and_a_close_waits(tmp_
     exits = {row["exit_order_id"]: row["exit_time"] for row in trades_of(tmp_path / "live")}
     waited = datetime.fromisoformat(exits[f"ETHUSDT-{START_MS + 3 * 300_000}-close"]).timestamp() * 1000
     assert START_MS + 8 * 300_000 <= waited < START_MS + 9 * 300_000
+
+
+def test_an_entry_the_venue_made_wait_is_dropped_and_no_candle_from_before_it_touches_a_position(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "in_and_out.py").write_text(IN_AND_OUT, "utf-8")
+    candles = files_of(tmp_path, count=40, volatility=0.004)
+    bans = [
+        FaultRule("http", path="/fapi/v1/ticker/bookTicker", skip=skip, status=418, retry_after=4) for skip in (4, 9)
+    ]
+    config = EmulatorConfig(candles=tuple(candles), start_ms=START_MS, speed=300.0, faults=tuple(bans), **WIDE)
+    with EmulatorThread(config) as exchange:
+        run_live(
+            tmp_path / "live",
+            tmp_path / "in_and_out.py",
+            candles,
+            speed=300.0,
+            address=exchange.url,
+            settings={"STOP_LOSS_PERCENT": 0.1},
+        )
+    trades = trades_of(tmp_path / "live")
+    assert len(trades) > 5
+    assert all(row["entry_time"] <= row["exit_time"] for row in trades)
+    for row in trades:
+        decided_ms = int(row["entry_order_id"].split("-")[1]) + 300_000
+        assert datetime.fromisoformat(row["entry_time"]).timestamp() * 1000 - decided_ms <= 300_000, row
+    asked = "SELECT message FROM events WHERE kind = 'entry_dropped'"
+    assert any("while its candle was fresh" in message for (message,) in rows_of(tmp_path / "live", asked))

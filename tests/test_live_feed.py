@@ -106,6 +106,9 @@ class Market:
     def price(self, symbol: str, side: int, since_ms: int) -> float | None:
         return self.at
 
+    def is_late(self, decided_ms: int) -> bool:
+        return False
+
     def bar(self, data: Any) -> Any:
         from smm_bt.execution.bars import Bar
 

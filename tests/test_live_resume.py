@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from live_kit import (
+    IN_AND_OUT,
     START_MS,
     files_of,
     live_process,
@@ -31,6 +32,7 @@ from live_kit import (
 
 from smm_bt.app.live_folder import latest_live_run
 from smm_bt.emulator import EmulatorConfig, EmulatorThread
+from smm_bt.emulator.faults import FaultRule
 from smm_bt.errors import RunFailed, UsageError
 from strategy.contract import StrategyRefused
 
@@ -151,7 +153,7 @@ def test_a_run_stopped_by_its_limit_goes_on_and_ends_like_an_uninterrupted_one(t
     assert result.report["final_equity"] == report_of(tmp_path / "replay")["final_equity"]
 
 
-@pytest.mark.parametrize("left", [(), (".held",), (".held", "exchange.sqlite", ".journal.sqlite.77.part")])
+@pytest.mark.parametrize("left", [(".held",), (".held", "exchange.sqlite", ".journal.sqlite.77.part")])
 def test_a_run_killed_before_it_had_begun_begins_when_it_is_resumed(left: tuple[str, ...], tmp_path: Path) -> None:
     strategy, candles = strategy_file(tmp_path), files_of(tmp_path, count=60)
     (tmp_path / "run").mkdir()
@@ -210,3 +212,21 @@ def test_a_testnet_run_and_the_embedded_exchange_of_its_own_go_on_together(tmp_p
     got = trades_of(tmp_path / "run")
     assert [[row[name] for name in names] for row in got] == [[row[name] for name in names] for row in expected]
     assert len(got) > 3
+
+
+def test_a_close_that_the_end_of_a_run_took_back_is_ordered_again_when_it_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "in_and_out.py").write_text(IN_AND_OUT, "utf-8")
+    candles = files_of(tmp_path, count=20)
+    no_price = FaultRule("reset", path="/fapi/v1/ticker/bookTicker", skip=1, count=None)  # but for the first entry
+    config = EmulatorConfig(candles=tuple(candles), start_ms=START_MS, control=True, faults=(no_price,))
+    with EmulatorThread(config) as exchange:
+        market = {"address": exchange.url, "strategy": tmp_path / "in_and_out.py", "candles": candles}
+        left = run_live(tmp_path / "run", max_candles=2, **market)
+        assert left.report["open_position"]["side"] == "long"
+        assert left.report["pending_signal"]["close_reason"] == "profit_target"
+        exchange.clear_faults()
+        run_live(tmp_path / "run", resume=True, max_candles=2, **market)
+    first = trades_of(tmp_path / "run")[0]
+    decided_ms = START_MS + 300_000
+    assert (first["close_reason"], first["exit_order_id"]) == ("profit_target", f"BTCUSDT-{decided_ms}-close-2")
+    assert first["entry_order_id"] == f"BTCUSDT-{START_MS}-entry"

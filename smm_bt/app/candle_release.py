@@ -18,6 +18,8 @@ from smm_bt.execution.venue_errors import Reaction, VenueFault, VenueSilent
 _SLICE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _MARKS_EVERY_S = 5.0
+#: A symbol that does not trade is looked at after growing pauses, at most this long.
+_UNTRADED_PAUSE_S = 5.0
 
 
 class RunLimits(Protocol):
@@ -57,6 +59,7 @@ class CandleRelease:
         self._not_before_s = 0.0
         self._marks_at_s = 0.0
         self._clock_read_for_ms = 0
+        self._untraded_at_s = self._untraded_pause_s = 0.0
         self._farewell = False
         self._steps = 0
         self._ready = False
@@ -170,8 +173,8 @@ class CandleRelease:
         if not self.behind:
             now = self._clock.now_ms()
             due = self._intake.due_ms(now)
-            if due > now:
-                self._fill_untraded()
+            if due > now and self._fill_untraded():
+                return None
             self._between.show(now, due)
             self._wait_and_read()
         return self._release_next()  # in the same turn: another would let the broker read its account first
@@ -180,6 +183,8 @@ class CandleRelease:
         heads = [queue[0].candle[0] for queue in self._intake.queues.values() if queue]
         if not heads:
             return None
+        if getattr(self._broker, "untraded", False):
+            self._drop_stale()  # the machine may have slept: the candle to come must not fill what is too old
         self._gate = min(heads)
         self._steps += 1
         return True
@@ -188,11 +193,21 @@ class CandleRelease:
         now = self._clock.now_ms()
         self._books.drop_stale(self._broker.get_orders_open(), lambda open_ms: self._intake.is_fresh(open_ms, now))
 
-    def _fill_untraded(self) -> None:
-        """Try orders that wait for their symbol to trade again: all candles of this moment have been judged."""
-        if getattr(self._broker, "untraded", False):
-            self._drop_stale()
-            self._broker.fill_untraded()
+    def _fill_untraded(self) -> bool:
+        """Try orders that wait for their symbol to trade again: all candles of this moment have been judged.
+
+        Returns whether the broker has work to do before anything else, because the venue fell silent.
+        """
+        if not getattr(self._broker, "untraded", False):
+            self._untraded_pause_s = 0.0
+            return False
+        self._drop_stale()
+        if not self._clock.stepped and self._host.seconds() < self._untraded_at_s:
+            return False
+        self._untraded_pause_s = min(_UNTRADED_PAUSE_S, max(_SLICE_S, 2 * self._untraded_pause_s))
+        self._untraded_at_s = self._host.seconds() + self._untraded_pause_s
+        self._broker.fill_untraded()
+        return bool(self._broker.has_work)
 
     def _wait_and_read(self) -> None:
         rest_s = self._not_before_s - self._host.seconds()

@@ -65,8 +65,12 @@ def live(request: LiveRequest, console: Console) -> LiveResult:
     """
     stop = StopSignal()
     with stop.listening():
-        goes_on = request.resume and not (request.out is not None and has_not_begun(request.out))
-        return _resume(request, console, stop) if goes_on else _start(request, console, stop)
+        if request.resume and not (request.out is not None and has_not_begun(request.out)):
+            return _resume(request, console, stop)
+        if request.resume:
+            text = f"Nothing had begun in {request.out}: the run starts now, with the settings of today."
+            console.print(f"[yellow]{text}[/]", soft_wrap=True, highlight=False)
+        return _start(request, console, stop)
 
 
 def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResult:

@@ -9,7 +9,7 @@ from typing import Any
 
 from smm_bt.analytics.journal import Journal
 from smm_bt.app.live_resume import restore_paper, venue_state
-from smm_bt.app.market_clock import MarketClock
+from smm_bt.app.market_clock import MarketClock, fresh_ms
 from smm_bt.app.paper_orders import PaperOrders
 from smm_bt.execution.ccxt_client import ApiKeys, TradingWire
 from smm_bt.execution.ccxt_store import CcxtStore
@@ -75,7 +75,7 @@ def paper_account(
     """Return a simulated account that stands where the journal says."""
     ledger = FuturesLedger(journal.record().initial_balance_usdt, instruments, costs=costs)
     restore_paper(journal, ledger)
-    broker = PaperBroker(ledger, market=LiveMarket(reader, clock, length_ms))
+    broker = PaperBroker(ledger, market=LiveMarket(reader, clock, length_ms, fresh_ms(clock, length_ms)))
     return LiveAccount(broker, PaperOrders(journal, broker))
 
 

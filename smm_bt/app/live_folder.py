@@ -45,8 +45,8 @@ def held_folder(folder: Path) -> Iterator[None]:
 
 def has_not_begun(folder: Path) -> bool:
     """Say whether ``folder`` is of a live run that ended, or was killed, before its journal was there."""
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else [JOURNAL]
-    return all(name in _BEFORE_THE_JOURNAL or name.startswith(f".{JOURNAL}.") for name in names)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return _LOCK in names and all(name in _BEFORE_THE_JOURNAL or name.startswith(f".{JOURNAL}.") for name in names)
 
 
 def clear_unbegun(folder: Path, *, lock: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from smm_bt.analytics.journal import Journal
 from smm_bt.execution.ledger import FuturesLedger
@@ -38,8 +38,9 @@ def venue_state(journal: Journal) -> ResumeState:
 def leftovers(journal: Journal, held: Collection[str], length_ms: int) -> list[Leftover]:
     """Return decisions that were not carried out: exits of open positions, and entries on the newest candle.
 
-    A decision counts as carried out once its order has come to any end; an order still on its way is the venue's
-    business and is found there.
+    An entry counts as carried out once its order has come to any end, so that none is made twice. A close does not
+    while the position it was for is still held: taken back by Ctrl-C or refused, it is ordered again. An order still
+    on its way is the venue's business and is found there.
     """
     ended = {str(row["order_id"]): not ORDER_TRANSITIONS[OrderState(row["state"])] for row in journal.orders()}
     opened = {fill.symbol: fill.time_ms for fill in journal.fills() if not fill.reduce_only}
@@ -47,15 +48,21 @@ def leftovers(journal: Journal, held: Collection[str], length_ms: int) -> list[L
     found: dict[str, Leftover] = {}
     for decision in journal.decisions():
         symbol, candle_ms = decision.symbol, decision.candle_ms
-        done = ended.get(f"{symbol}-{candle_ms}-close", False)
         since = symbol in held and candle_ms + length_ms > opened.get(symbol, 0)
-        exit_due = decision.close_reason and since and not done
+        exit_due = decision.close_reason and since
         last = candle_ms == newest.get(symbol)
         entry_due = decision.entry_side and last and not ended.get(f"{symbol}-{candle_ms}-entry", False)
         if exit_due or entry_due:
             reason = decision.close_reason if exit_due else ""
-            found.setdefault(symbol, Leftover(symbol, candle_ms, reason, decision.entry_side if entry_due else 0))
+            tried = _tries(ended, f"{symbol}-{candle_ms}-close")
+            side = decision.entry_side if entry_due else 0
+            found.setdefault(symbol, Leftover(symbol, candle_ms, reason, side, tried))
     return list(found.values())
+
+
+def _tries(ended: Mapping[str, bool], order_id: str) -> int:
+    """Return how many orders of this name have come to an end; the next one needs another."""
+    return sum(over for name, over in ended.items() if name == order_id or name.startswith(f"{order_id}-"))
 
 
 def drop_unsent(journal: Journal, time_ms: int, why: str, *, closes: bool) -> None:

@@ -25,6 +25,7 @@ from smm_bt.app.live_events import LiveEvents
 from smm_bt.app.live_market_source import MarketChoice, MarketShape, MarketSource
 from smm_bt.app.live_resume import drop_unsent, leftovers
 from smm_bt.app.live_status import StatusLine
+from smm_bt.app.market_clock import fresh_ms
 from smm_bt.app.run_log import RunLog
 from smm_bt.app.settings import Settings
 from smm_bt.app.stop_signal import StopRequested, StopSignal
@@ -37,9 +38,6 @@ from strategy.loader import LocatedStrategy
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-#: On a just closed candle positions are opened this long, in real time, and never after the next one has closed.
-FRESH_MS = 300_000
 
 
 class Limits(Protocol):
@@ -187,11 +185,11 @@ class LiveSession:
             self._computes[symbol] = judge
             windows[symbol] = CandleWindow(size, judge)
         barrier = Barrier(tries=3) if self.clock.stepped else Barrier()
-        fresh_ms = min(self._length_ms, FRESH_MS * max(1.0, self.clock.speed))
-        fresh_ms = float("inf") if self.clock.stepped else fresh_ms
         tell, speed = self._events.tell, self.clock.speed
         streamed = StreamedCandles(self._stream, parts.host, self._length_ms, speed, tell)
-        return CandleIntake(self.source, streamed, windows, parts.host, barrier, fresh_ms, tell)
+        return CandleIntake(
+            self.source, streamed, windows, parts.host, barrier, fresh_ms(self.clock, self._length_ms), tell
+        )
 
     def _begin(self, intake: CandleIntake, account: LiveAccount) -> None:
         """Read the history; a run that goes on has dealt with part of it."""
@@ -228,11 +226,9 @@ class LiveSession:
         strategy.take_up(left, behind=release.behind, fresh=not behind)
 
     def _is_fresh(self) -> bool:
-        if self.clock.stepped:
-            return True
         newest = max((each.last_ms for each in self._parts.journal.progress().values()), default=0)
         age_ms = self.clock.now_ms() - newest - self._length_ms
-        return age_ms <= min(self._length_ms, FRESH_MS * max(1.0, self.clock.speed))
+        return age_ms <= fresh_ms(self.clock, self._length_ms)
 
     def why_stop(self, now_ms: int, steps: int) -> str:
         """Return why the run ends now, or nothing."""

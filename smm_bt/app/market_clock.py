@@ -11,6 +11,10 @@ from smm_bt.execution.host_clock import HostClock
 _JUMP_MS = 2_000
 
 
+#: On a just closed candle positions are opened this long, in real time, and never after the next one has closed.
+_FRESH_MS = 300_000
+
+
 class Stepped(NamedTuple):
     """Where a stepped market stands: its time, and whether its candles are used up."""
 
@@ -50,6 +54,11 @@ class MarketClock(Protocol):
     def advance(self, due_ms: int, longest_s: float) -> bool:
         """Move or wait towards ``due_ms``, at most ``longest_s``; return whether the venue may have reached it."""
         ...
+
+
+def fresh_ms(clock: MarketClock, length_ms: int) -> float:
+    """Return how long after its close, by the venue's time, a candle is young enough to open a position on."""
+    return float("inf") if clock.stepped else min(length_ms, _FRESH_MS * max(1.0, clock.speed))
 
 
 class RunningClock:

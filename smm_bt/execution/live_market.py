@@ -28,13 +28,21 @@ class LiveMarket:
         client: where prices are asked for.
         time: the venue's time, stamped on what is filled now.
         length_ms: of one candle.
+        fresh_ms: how long after its candle's close an entry may still be made.
     """
 
-    def __init__(self, client: MarketDataClient, time: VenueTime, length_ms: int) -> None:
+    def __init__(
+        self, client: MarketDataClient, time: VenueTime, length_ms: int, fresh_ms: float = float("inf")
+    ) -> None:
         self._client = client
         self._time = time
         self._length_ms = length_ms
+        self._fresh_ms = fresh_ms
         self.silent = False
+
+    def is_late(self, decided_ms: int) -> bool:
+        """Return whether it is too late to open a position on what was decided then; asking for a price takes time."""
+        return self._time.now_ms() - decided_ms > self._fresh_ms
 
     def now_ms(self) -> int:
         """Return the venue's time."""

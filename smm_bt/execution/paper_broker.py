@@ -13,7 +13,7 @@ from smm_bt.execution.bars import Bar, current_bar
 from smm_bt.execution.broker_orders import make_order
 from smm_bt.execution.commission import FuturesCommission
 from smm_bt.execution.intrabar import fill_stop, liquidation_touched, next_event, settle_funding, stop_touched
-from smm_bt.execution.ledger import FillResult, FuturesLedger
+from smm_bt.execution.ledger import FillResult, FuturesLedger, Position
 from smm_bt.execution.live_market import LiveMarket
 from smm_bt.execution.market_history import MarketHistory
 from smm_bt.execution.order_filler import OrderFiller
@@ -213,8 +213,8 @@ class PaperBroker(bt.BrokerBase):
 
     @property
     def silent(self) -> bool:
-        """Whether a running market gave no price when it was last asked."""
-        return self.market is not None and self.market.silent
+        """Whether orders wait because a running market gave no price when it was last asked."""
+        return self.market is not None and self.market.silent and self.has_work
 
     def _fill_now(self, market: LiveMarket) -> None:
         if not self.has_work:
@@ -225,7 +225,8 @@ class PaperBroker(bt.BrokerBase):
             symbol = order.data._name
             side, made_ms = 1 if order.isbuy() else -1, from_backtrader(order.created.dt)
             price = market.price(symbol, side, made_ms) if symbol not in resting else None
-            if price is not None:
+            late = market.is_late(made_ms) and not order.info.get("reduce_only")
+            if price is not None and not late:
                 self._execute(order, price, market.now_ms())
             elif market.silent:
                 break
@@ -316,12 +317,17 @@ class PaperBroker(bt.BrokerBase):
 
     def _settle_funding(self, bars: Mapping[str, Bar]) -> None:
         for symbol, candle in bars.items():
-            if candle.settlements and symbol in self.ledger.positions:
+            if candle.settlements and self._held_in(symbol, candle):
                 settle_funding(self.ledger, symbol, candle.settlements)
+
+    def _held_in(self, symbol: str, candle: Bar) -> Position | None:
+        """Return the position a candle can act on: a missed one that is read late was over before it was opened."""
+        position = self.ledger.positions.get(symbol)
+        return position if position is not None and position.entry_ms <= candle.last_ms else None
 
     def _check_stop_losses(self, bars: Mapping[str, Bar]) -> None:
         for symbol, candle in bars.items():
-            position = self.ledger.positions.get(symbol)
+            position = self._held_in(symbol, candle)
             if position and stop_touched(position.side, position.stop_price, candle.high, candle.low):
                 order_id = f"{symbol}-{candle.open_ms}-stop"
                 result = fill_stop(self.ledger, symbol, candle.open, candle.last_ms, order_id)
@@ -329,7 +335,7 @@ class PaperBroker(bt.BrokerBase):
 
     def _check_liquidations(self, bars: Mapping[str, Bar]) -> None:
         for symbol, candle in bars.items():
-            position = self.ledger.positions.get(symbol)
+            position = self._held_in(symbol, candle)
             if position and liquidation_touched(
                 position.side, position.liquidation_price, candle.liquidation_high, candle.liquidation_low
             ):
