@@ -39,6 +39,11 @@ class WakeRows:
         rows = self._rows[position_side]
         return rows[bisect_left(rows, row)]
 
+    def from_row(self, position_side: int, row: int) -> tuple[list[int], int]:
+        """Return all rows to be judged in that position, :data:`NEVER` last, and the place of the first from ``row``."""
+        rows = self._rows[position_side]
+        return rows, bisect_left(rows, row)
+
 
 def _rows(mask: Flags) -> list[int]:
     rows: list[Any] = np.flatnonzero(mask).tolist()

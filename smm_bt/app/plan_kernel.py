@@ -191,29 +191,28 @@ class _Track:
 
     def look_ahead(self) -> None:
         """Judge the flags from the current row on until something is to be done, and note the candle it is done in."""
-        position, row = self.position, self.row
+        position, row, last = self.position, self.row, self.last_row
         side = position.side if position is not None else 0
-        judged = self.wake.next(side, row)
+        rows, place = self.wake.from_row(side, row)
         while True:
-            until = judged if judged <= self.last_row else self.last_row
+            judged = rows[place]
+            until = judged if judged <= last else last
             if position is not None and until > row:
                 event = next_event(position, self.history, row + 1, until)
                 if event is not None:
                     return self._wait_for(event)
-            if judged > self.last_row:
+            if judged > last:
                 return self._wait_for(NEVER)
-            decision = self._judge(judged, side)
-            if decision.close_reason or decision.entry_side:
-                self.pending, self.pending_ms = decision, self.open_ms[judged]
-                return self._wait_for(judged + 1)
-            row, judged = judged, self.wake.next(side, judged + 1)
-
-    def _judge(self, row: int, side: int) -> Decision:
-        answer: _Answer = self.answers[side][self.flags[row]]
-        decision, kept = answer
-        if decision is not HOLD:
-            self.decisions.append(_new(DecisionRecord, (self.open_ms[row], self.symbol, *kept)))
-        return decision
+            answer: _Answer = self.answers[side][self.flags[judged]]
+            decision, kept = answer
+            if decision is not HOLD:
+                judged_ms = self.open_ms[judged]
+                self.decisions.append(_new(DecisionRecord, (judged_ms, self.symbol, *kept)))
+                if decision.close_reason or decision.entry_side:
+                    self.pending, self.pending_ms = decision, judged_ms
+                    return self._wait_for(judged + 1)
+            row = judged
+            place += 1
 
     def _wait_for(self, row: int) -> None:
         self.row = row

@@ -158,7 +158,8 @@ class FuturesLedger:
         position = self.positions[symbol]
         closing = position.qty if qty is None else qty
         fee = self._fee_of(closing * price)
-        why = str(reason)  # a plain word in the records, whichever enumeration it came from
+        # a plain word in the records, whichever enumeration it came from
+        why = reason if type(reason) is str else str(reason)
         kind = "stop_loss" if why == _STOPPED else "exit"
         return self._reduce(position, closing, price, fee, time_ms, why, order_id, kind)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from smm_bt.execution.bars import Bar
@@ -31,9 +32,7 @@ class LiveMarket:
         fresh_ms: how long after its candle's close an entry may still be made.
     """
 
-    def __init__(
-        self, client: MarketDataClient, time: VenueTime, length_ms: int, fresh_ms: float = float("inf")
-    ) -> None:
+    def __init__(self, client: MarketDataClient, time: VenueTime, length_ms: int, fresh_ms: float = inf) -> None:
         self._client = client
         self._time = time
         self._length_ms = length_ms
