@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from broker_contract import COUNT, FRAME_MS, START_MS
-from venue_bench import client_of, journal_at, resume_state, run_on_venue, stepped, store_of, write_candles
+from venue_bench import client_of, journal_at, run_on_venue, stepped, store_of, write_candles
 
 from feeds.candles import Candles, check_candles
+from smm_bt.app.live_resume import venue_state
 from smm_bt.emulator.config import EmulatorConfig
 from smm_bt.emulator.faults import FaultRule
 from smm_bt.emulator.thread import EmulatorThread
@@ -179,7 +180,7 @@ def test_a_process_killed_between_sending_and_booking_books_everything_on_resume
     for symbol in ("BTCUSDT", "ETHUSDT"):
         account.send(ticket(symbol, 2, -1, "0.2"))
     assert len(journal.fills()) == 2
-    again = account_on(exchange, recorder=journal, resume=resume_state(journal))
+    again = account_on(exchange, recorder=journal, resume=venue_state(journal))
     assert [(trade.symbol, trade.close_reason) for trade in again.ledger.trades] == [
         ("BTCUSDT", "profit_target"),
         ("ETHUSDT", "profit_target"),
@@ -192,6 +193,49 @@ def test_a_process_killed_between_sending_and_booking_books_everything_on_resume
     assert journal.orders(unfinished_only=True) == []
     assert len(exchange.ledger()["orders"]) == 6
     assert again.ledger.wallet_usdt == pytest.approx(float(exchange.ledger()["wallet"]), abs=1e-8)
+    journal.close()
+
+
+def test_the_first_order_of_a_symbol_is_booked_on_resume_when_the_process_was_killed_before_it_booked_any(
+    exchange: EmulatorThread, tmp_path: Path
+) -> None:
+    journal = journal_at(tmp_path)
+    account_on(exchange, recorder=journal).send(ticket("BTCUSDT", 1, 1, "0.1"))
+    assert journal.fills() == []
+    again = account_on(exchange, recorder=journal, resume=venue_state(journal))
+    assert [(fill.order_id, fill.qty) for fill in journal.fills()] == [(f"BTCUSDT-{START_MS + FRAME_MS}-entry", 0.1)]
+    assert again.ledger.positions["BTCUSDT"].signed_qty == 0.1
+    assert journal.orders(unfinished_only=True) == []
+    assert again.ledger.wallet_usdt == pytest.approx(float(exchange.ledger()["wallet"]), abs=1e-8)
+    journal.close()
+
+
+def test_a_run_killed_before_it_knew_where_its_trades_begin_writes_that_down_when_it_is_resumed(
+    exchange: EmulatorThread, tmp_path: Path
+) -> None:
+    earlier = client_of(exchange)
+    for side, name in ((1, "by-hand-1"), (-1, "by-hand-2")):
+        earlier.send_market_order("BTCUSDT", side, Decimal("0.1"), name, reduce_only=side < 0)
+    journal = journal_at(tmp_path, float(earlier.account().wallet_usdt))
+    account_on(exchange, recorder=journal, resume=venue_state(journal)).send(ticket("BTCUSDT", 1, -1, "0.2"))
+    again = account_on(exchange, recorder=journal, resume=venue_state(journal))
+    assert [(fill.side, fill.qty) for fill in journal.fills()] == [(-1, 0.2)]
+    assert again.ledger.positions["BTCUSDT"].signed_qty == -0.2
+    assert len(journal.events("fills_begin")) == 1
+    journal.close()
+
+
+def test_trades_from_before_the_run_are_not_its_own_after_it_took_over_a_position_and_was_resumed(
+    exchange: EmulatorThread, tmp_path: Path
+) -> None:
+    other = client_of(exchange)
+    other.set_isolated_margin("BTCUSDT")
+    other.send_market_order("BTCUSDT", 1, Decimal("0.1"), "by-hand", reduce_only=False)
+    journal = journal_at(tmp_path, float(other.account().wallet_usdt))
+    account_on(exchange, recorder=journal, adopt=True)
+    again = account_on(exchange, recorder=journal, adopt=True, resume=venue_state(journal))
+    assert [(fill.order_id, fill.qty) for fill in journal.fills()] == [("adopted-BTCUSDT", 0.1)]
+    assert again.ledger.positions["BTCUSDT"].signed_qty == 0.1
     journal.close()
 
 

@@ -120,13 +120,11 @@ class VenueAccount:
     def _begin(self, latest: dict[str, int], resume: ResumeState | None) -> None:
         known = resume.first_trade_ids if resume is not None else {}
         for symbol in self.symbols:
-            if symbol in latest:
-                self.tracker.begin_at(symbol, latest[symbol] + 1)
-            elif symbol in known:
-                self.tracker.begin_at(symbol, known[symbol])
+            if symbol in latest or symbol in known:  # a position taken over was booked as trade 0
+                self.tracker.begin_at(symbol, max(latest.get(symbol, -1) + 1, known.get(symbol, 0)))
             else:
                 self.tracker.begin_after_latest(symbol)
-        if resume is None:
+        if not known:  # before any order is sent: an order this run has not booked is found by these numbers
             first = self.tracker.next_ids()
             self.recorder.record_event(self.clock.now_ms(), "fills_begin", "first trade numbers", data=first)
         times = [entry.time_ms for entry in self.ledger.entries]
