@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from smm_bt.analytics.journal import Journal
 from smm_bt.app.live_resume import restore_paper, venue_state
 from smm_bt.app.market_clock import MarketClock
 from smm_bt.app.paper_orders import PaperOrders
+from smm_bt.app.stop_signal import StopRequested
+from smm_bt.errors import VenueError
 from smm_bt.execution.ccxt_client import ApiKeys, TradingWire
 from smm_bt.execution.ccxt_store import CcxtStore
 from smm_bt.execution.costs import Costs
@@ -57,6 +60,20 @@ class LiveAccount:
         """Return what made the broker stop the run, if anything did."""
         problem: Exception | None = getattr(self.broker, "halted", None)
         return problem
+
+    def land(self) -> Exception | None:
+        """Book what the run was stopped in the middle of; return what makes the books wrong, if anything does."""
+        if self.store is None:
+            return None
+        with suppress(StopRequested):  # the venue wants quiet for longer: nothing more can be learned now
+            self.broker.land()
+        unsettled = self.broker.unsettled
+        if not unsettled:
+            return None
+        return VenueError(
+            f"The run was stopped before it was known what became of {', '.join(unsettled)}; what is shown as open "
+            "may be closed at the venue, and the other way round. A run started with --resume looks that up first."
+        )
 
     def close(self) -> None:
         """Let go of the account."""

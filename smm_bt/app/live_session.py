@@ -102,6 +102,7 @@ class LiveSession:
         self.clock = parts.source.clock(self._reader)
         self._stream = parts.source.stream(parts.shape.symbols, parts.shape.timeframe)
         self.why_ended = ""
+        self._left: Exception | None = None
         self._books: LiveBooks | None = None
         self._account: LiveAccount | None = None
         self._strategy: Any = None
@@ -137,6 +138,7 @@ class LiveSession:
             self._loop(account, self._books)
         except StopRequested:
             self.why_ended = f"stopped by {parts.stop.requested}"
+            self._left = account.land()
         finally:
             account.close()
             self._stream.close()
@@ -147,8 +149,9 @@ class LiveSession:
             self._books.write()
 
     def failure(self) -> Exception | None:
-        """Return what made the broker stop the run, if anything did."""
-        return self._account.failure() if self._account is not None else None
+        """Return what made the broker stop the run, or what a stop in the middle left unknown, if anything did."""
+        broke = self._account.failure() if self._account is not None else None
+        return broke or self._left
 
     def has_profit_target(self) -> bool:
         """Return whether the strategy gives profit_target_hit."""

@@ -273,12 +273,10 @@ class VenueAccount:
 
     def settle(self, *, patient: bool = True) -> list[tuple[str, Outcome]]:
         """Book what was sent and return each order's id and outcome; :meth:`look` then reads what it leaves."""
-        if not self._flights:
-            return []
         outcomes = self.desk.settle(self._flights, patient=patient)
         landed = [(flight.ticket.order_id, outcome) for flight, outcome in zip(self._flights, outcomes, strict=True)]
         self._flights.clear()
-        self._has_news = True
+        self._has_news = self._has_news or bool(landed)
         return landed
 
     def look(self) -> None:
