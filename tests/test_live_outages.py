@@ -305,3 +305,19 @@ def test_a_person_ends_the_run_while_the_venue_wants_quiet_between_a_close_and_i
         run.wait_for_middle()
         run.end()
         run.check_venue()
+
+
+def test_no_entry_is_sent_on_a_candle_that_went_stale_while_the_venue_wanted_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outage_kit, "STRATEGY", REVERSING)
+    with live_runs(tmp_path, {"streamed-testnet": TESTNET}) as (run,):
+        run.wait_for_middle()
+        run.venue.add_fault(FaultRule("error", "POST", "/fapi/v1/order", code=-1003, status=418, retry_after=4))
+        run.wait_for_event("entry_dropped")
+        run.wait_until_caught_up()
+        run.end()
+        run.check_venue()
+        rows = rows_of(run.out, "SELECT order_id, time_ms FROM fills WHERE reduce_only = 0")
+    ages = [filled_ms - int(order_id.split("-")[1]) for order_id, filled_ms in rows]
+    assert max(ages) <= 2 * outage_kit.MINUTE_MS + 6_000  # a tenth of a second of this machine's to send it

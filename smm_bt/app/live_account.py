@@ -23,20 +23,27 @@ from smm_bt.execution.ledger import FuturesLedger
 from smm_bt.execution.live_market import LiveMarket
 from smm_bt.execution.paper_broker import PaperBroker
 from smm_bt.execution.venue_client import MarketDataClient, VenueClient
-from smm_bt.execution.weight_budget import WeightBudget
 
 
 @dataclass(frozen=True)
 class LiveWiring:
-    """What an account is wired to: symbols, the reader of prices, the venue's time, files of market rules."""
+    """What an account is wired to: symbols, the reader of prices, the venue's time, files of market rules.
+
+    ``fresh_ms`` is how long after its candle's close, by the venue's time, a position may be opened.
+    """
 
     symbols: tuple[str, ...]
     reader: MarketDataClient
     clock: MarketClock
     length_ms: int
+    fresh_ms: float
     exchange_info: Path | None = None
     brackets: Path | None = None
     adopt: bool = False
+
+    def is_fresh(self, open_ms: int) -> bool:
+        """Return whether a position may still be opened on the candle."""
+        return self.clock.now_ms() - open_ms - self.length_ms <= self.fresh_ms
 
 
 @dataclass
@@ -103,30 +110,29 @@ def venue_wallet(venue: PracticeVenue, keys: ApiKeys) -> float:
 
 def venue_account(
     journal: Journal,
-    symbols: tuple[str, ...],
+    wiring: LiveWiring,
     venue: PracticeVenue,
     keys: ApiKeys,
     costs: Costs,
     *,
-    budget: WeightBudget,
     unlimited: bool,
     resumed: bool,
-    adopt: bool,
     lock_folder: Path,
 ) -> LiveAccount:
-    """Return an account at a practice venue, in step with it; limits and bans count per address, so does ``budget``."""
-    wire: dict[str, Any] = {"budget": budget}
+    """Return an account at a practice venue, in step with it; limits and bans count per address, so does the budget."""
+    wire: dict[str, Any] = {"budget": wiring.reader.wire.budget}
     if unlimited:
         wire["first_wait_s"] = 0.01
     store = CcxtStore(
         config={"apiKey": keys.key, "secret": keys.secret},
         venue=venue,
-        symbols=symbols,
+        symbols=wiring.symbols,
         run_id=journal.run_id(),
         recorder=journal,
         stop_loss=costs.stop_loss,
         resume=venue_state(journal) if resumed else None,
-        adopt=adopt,
+        adopt=wiring.adopt,
+        is_fresh=wiring.is_fresh,
         lock_folder=lock_folder,
         wire_options=wire,
     )

@@ -124,6 +124,7 @@ class LiveSession:
             self._reader,
             self.clock,
             self._length_ms,
+            self._fresh_ms(),
             parts.choice.exchange_info,
             parts.choice.brackets,
             parts.request.adopt,
@@ -190,11 +191,15 @@ class LiveSession:
             self._computes[symbol] = judge
             windows[symbol] = CandleWindow(size, judge)
         barrier = Barrier(tries=3) if self.clock.stepped else Barrier()
-        fresh_ms = min(self._length_ms, FRESH_MS * max(1.0, self.clock.speed))
-        fresh_ms = float("inf") if self.clock.stepped else fresh_ms
         tell, speed = self._events.tell, self.clock.speed
         streamed = StreamedCandles(self._stream, parts.host, self._length_ms, speed, tell)
-        return CandleIntake(self.source, streamed, windows, parts.host, barrier, fresh_ms, tell)
+        return CandleIntake(self.source, streamed, windows, parts.host, barrier, self._fresh_ms(), tell)
+
+    def _fresh_ms(self) -> float:
+        """Return how long after a candle's close, by the venue's time, a position may be opened on it."""
+        if self.clock.stepped:
+            return float("inf")
+        return min(self._length_ms, FRESH_MS * max(1.0, self.clock.speed))
 
     def _begin(self, intake: CandleIntake, account: LiveAccount) -> None:
         """Read the history; a run that goes on has dealt with part of it."""
@@ -231,11 +236,9 @@ class LiveSession:
         strategy.take_up(left, behind=release.behind, fresh=not behind)
 
     def _is_fresh(self) -> bool:
-        if self.clock.stepped:
-            return True
         newest = max((each.last_ms for each in self._parts.journal.progress().values()), default=0)
         age_ms = self.clock.now_ms() - newest - self._length_ms
-        return age_ms <= min(self._length_ms, FRESH_MS * max(1.0, self.clock.speed))
+        return age_ms <= self._fresh_ms()
 
     def why_stop(self, now_ms: int, steps: int) -> str:
         """Return why the run ends now, or nothing."""

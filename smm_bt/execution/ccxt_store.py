@@ -15,6 +15,7 @@ from smm_bt.execution.broker_orders import venue_symbol
 from smm_bt.execution.ccxt_broker import CcxtBroker
 from smm_bt.execution.ccxt_client import ApiKeys, TradingWire
 from smm_bt.execution.ccxt_feed import CcxtFeed
+from smm_bt.execution.ccxt_orders import IsFresh
 from smm_bt.execution.costs import NoStopLoss
 from smm_bt.execution.endpoints import ForbiddenRequest, PracticeVenue
 from smm_bt.execution.run_recorder import RunRecorder
@@ -58,6 +59,8 @@ class CcxtStore(bt.Store, metaclass=_EachCallMakesOne):
         resume: what an earlier process of this run wrote down.
         lock_folder: where the account's lock file lives; None takes no lock.
         patience: how long to wait for the venue.
+        is_fresh: whether a position may still be opened on the candle with this open time, UTC milliseconds; by
+            default an entry is given up ``patience.fresh_s`` after it was to be sent.
         wire_options: further keywords of :class:`TradingWire` (recv_window_ms, budget, clock).
     """
 
@@ -79,6 +82,7 @@ class CcxtStore(bt.Store, metaclass=_EachCallMakesOne):
         resume: ResumeState | None = None,
         lock_folder: Path | None = None,
         patience: Patience | None = None,
+        is_fresh: IsFresh | None = None,
         wire_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -94,6 +98,7 @@ class CcxtStore(bt.Store, metaclass=_EachCallMakesOne):
             "stop_loss": stop_loss,
             "patience": patience,
             "adopt": adopt,
+            "is_fresh": is_fresh,
         }
         self._run_id = run_id or uuid.uuid4().hex
         self._resume = resume

@@ -7,7 +7,7 @@ from contextlib import suppress
 from decimal import Decimal
 
 from smm_bt.errors import VenueError
-from smm_bt.execution.ccxt_orders import Flight, OrderDesk, Outcome, Ticket
+from smm_bt.execution.ccxt_orders import Flight, IsFresh, OrderDesk, Outcome, Ticket
 from smm_bt.execution.costs import NoStopLoss
 from smm_bt.execution.entry_prices import EntryPrices
 from smm_bt.execution.fill_tracker import FillTracker
@@ -47,6 +47,8 @@ class VenueAccount:
         stop_loss: the optional stop.
         patience: how long to wait for the venue.
         adopt: take over positions this run did not open, and leave foreign orders alone.
+        is_fresh: whether a position may still be opened on the candle with this open time; without it an entry is
+            given up ``patience.fresh_s`` after it was to be sent.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class VenueAccount:
         stop_loss: NoStopLoss | None = None,
         patience: Patience | None = None,
         adopt: bool = False,
+        is_fresh: IsFresh | None = None,
     ) -> None:
         self.client = client
         self.symbols = tuple(symbols)
@@ -67,6 +70,7 @@ class VenueAccount:
         self.clock = client.wire.clock
         self.adopt = adopt
         self.patience = patience or Patience()
+        self._is_fresh = is_fresh
         self.available_usdt = Decimal(0)
         self.server_ms = 0
         self._stop_loss = stop_loss or NoStopLoss()
@@ -109,13 +113,12 @@ class VenueAccount:
         )
 
     def _wire_parts(self) -> None:
-        client, ledger, patience, clock = self.client, self.ledger, self.patience, self.clock
-        self.tracker = FillTracker(client, ledger, self.recorder, self.run_id)
+        client, ledger, recorder, patience, clock = self.client, self.ledger, self.recorder, self.patience, self.clock
+        self.tracker = FillTracker(client, ledger, recorder, self.run_id)
         settlement = Settlement(client, ledger, self.tracker, patience, clock)
-        self.desk = OrderDesk(
-            client, self.instruments, self.tracker, settlement, self.recorder, self.run_id, patience, clock
-        )
-        self.stops = VenueStops(client, ledger, settlement, self.recorder, self.run_id, patience, clock)
+        parts = (client, self.instruments, self.tracker, settlement, recorder)
+        self.desk = OrderDesk(*parts, self.run_id, patience, clock, self._is_fresh)
+        self.stops = VenueStops(client, ledger, settlement, recorder, self.run_id, patience, clock)
 
     def _begin(self, latest: dict[str, int], resume: ResumeState | None) -> None:
         known = resume.first_trade_ids if resume is not None else {}
