@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,14 @@ from smm_bt.emulator.faults import FaultRule
 from smm_bt.emulator.thread import EmulatorThread
 from smm_bt.errors import VenueError
 from smm_bt.execution.ccxt_broker import CcxtBroker
+from smm_bt.execution.ccxt_client import ApiKeys, TradingWire
 from smm_bt.execution.ccxt_orders import Piece, Ticket
 from smm_bt.execution.costs import StopLoss
+from smm_bt.execution.endpoints import PracticeVenue
 from smm_bt.execution.order_ids import order_name
 from smm_bt.execution.venue_account import VenueAccount
+from smm_bt.execution.venue_client import VenueClient
+from smm_bt.execution.venue_rows import BookTicker
 from smm_bt.model import OrderState
 
 #: Price at the start, what a candle adds to it, and the venue's step of a market order.
@@ -298,3 +305,27 @@ def test_no_entry_is_sized_while_the_venue_holds_what_nothing_explains(exchange:
     account.ledger.positions.clear()  # the books now believe something else than the venue
     with pytest.raises(VenueError, match="no trade explains it"):
         account.size_entry("ETHUSDT", 1)
+
+
+# ---- prices of all symbols at once
+
+
+def test_prices_are_read_past_a_symbol_of_the_venues_list_that_has_none() -> None:
+    """The venue lists symbols nobody trades, too: here one without a time, one without a price, one that is no row."""
+    whole = {"symbol": "BTCUSDT", "bidPrice": "60000.10", "askPrice": "60000.20", "time": 1735689600000}
+    listed = [{**whole, "symbol": "OLDUSDT", "time": None}, {**whole, "symbol": "NEWUSDT", "bidPrice": ""}, None, whole]
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(listed).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        venue = PracticeVenue(f"http://127.0.0.1:{server.server_port}")
+        tickers = VenueClient(TradingWire(venue, ApiKeys("key", "secret"), retries=0)).fetch_book_tickers()
+    assert tickers == {"BTCUSDT": BookTicker(Decimal("60000.10"), Decimal("60000.20"), 1735689600000)}
