@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from smm_bt.execution.broker_orders import venue_symbol
 from smm_bt.execution.ccxt_broker import CcxtBroker
 from smm_bt.execution.ccxt_client import ApiKeys, TradingWire
 from smm_bt.execution.ccxt_feed import CcxtFeed
-from smm_bt.execution.ccxt_orders import IsFresh
 from smm_bt.execution.costs import NoStopLoss
 from smm_bt.execution.endpoints import ForbiddenRequest, PracticeVenue
 from smm_bt.execution.run_recorder import RunRecorder
@@ -82,7 +81,7 @@ class CcxtStore(bt.Store, metaclass=_EachCallMakesOne):
         resume: ResumeState | None = None,
         lock_folder: Path | None = None,
         patience: Patience | None = None,
-        is_fresh: IsFresh | None = None,
+        is_fresh: Callable[[int], bool] | None = None,
         wire_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
