@@ -40,7 +40,7 @@ class WakeRows:
         return rows[bisect_left(rows, row)]
 
     def from_row(self, position_side: int, row: int) -> tuple[list[int], int]:
-        """Return all rows to be judged in that position, :data:`NEVER` last, and the place of the first from ``row``."""
+        """Return all rows to be judged in that position, :data:`NEVER` last, and the place of the first one due."""
         rows = self._rows[position_side]
         return rows, bisect_left(rows, row)
 

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from broker_contract import COUNT, FRAME_MS, START_MS
-from venue_bench import client_of, journal_at, resume_state, run_on_venue, stepped, store_of, write_candles
+from venue_bench import client_of, journal_at, run_on_venue, stepped, store_of, write_candles
 
 from feeds.candles import Candles, check_candles
+from smm_bt.app.live_resume import venue_state
 from smm_bt.emulator.config import EmulatorConfig
 from smm_bt.emulator.faults import FaultRule
 from smm_bt.emulator.thread import EmulatorThread
 from smm_bt.errors import VenueError
 from smm_bt.execution.ccxt_broker import CcxtBroker
+from smm_bt.execution.ccxt_client import ApiKeys, TradingWire
 from smm_bt.execution.ccxt_orders import Piece, Ticket
 from smm_bt.execution.costs import StopLoss
+from smm_bt.execution.endpoints import PracticeVenue
 from smm_bt.execution.order_ids import order_name
 from smm_bt.execution.venue_account import VenueAccount
+from smm_bt.execution.venue_client import VenueClient
+from smm_bt.execution.venue_rows import BookTicker
 from smm_bt.model import OrderState
 
 #: Price at the start, what a candle adds to it, and the venue's step of a market order.
@@ -179,7 +187,7 @@ def test_a_process_killed_between_sending_and_booking_books_everything_on_resume
     for symbol in ("BTCUSDT", "ETHUSDT"):
         account.send(ticket(symbol, 2, -1, "0.2"))
     assert len(journal.fills()) == 2
-    again = account_on(exchange, recorder=journal, resume=resume_state(journal))
+    again = account_on(exchange, recorder=journal, resume=venue_state(journal))
     assert [(trade.symbol, trade.close_reason) for trade in again.ledger.trades] == [
         ("BTCUSDT", "profit_target"),
         ("ETHUSDT", "profit_target"),
@@ -192,6 +200,49 @@ def test_a_process_killed_between_sending_and_booking_books_everything_on_resume
     assert journal.orders(unfinished_only=True) == []
     assert len(exchange.ledger()["orders"]) == 6
     assert again.ledger.wallet_usdt == pytest.approx(float(exchange.ledger()["wallet"]), abs=1e-8)
+    journal.close()
+
+
+def test_the_first_order_of_a_symbol_is_booked_on_resume_when_the_process_was_killed_before_it_booked_any(
+    exchange: EmulatorThread, tmp_path: Path
+) -> None:
+    journal = journal_at(tmp_path)
+    account_on(exchange, recorder=journal).send(ticket("BTCUSDT", 1, 1, "0.1"))
+    assert journal.fills() == []
+    again = account_on(exchange, recorder=journal, resume=venue_state(journal))
+    assert [(fill.order_id, fill.qty) for fill in journal.fills()] == [(f"BTCUSDT-{START_MS + FRAME_MS}-entry", 0.1)]
+    assert again.ledger.positions["BTCUSDT"].signed_qty == 0.1
+    assert journal.orders(unfinished_only=True) == []
+    assert again.ledger.wallet_usdt == pytest.approx(float(exchange.ledger()["wallet"]), abs=1e-8)
+    journal.close()
+
+
+def test_a_run_killed_before_it_knew_where_its_trades_begin_writes_that_down_when_it_is_resumed(
+    exchange: EmulatorThread, tmp_path: Path
+) -> None:
+    earlier = client_of(exchange)
+    for side, name in ((1, "by-hand-1"), (-1, "by-hand-2")):
+        earlier.send_market_order("BTCUSDT", side, Decimal("0.1"), name, reduce_only=side < 0)
+    journal = journal_at(tmp_path, float(earlier.account().wallet_usdt))
+    account_on(exchange, recorder=journal, resume=venue_state(journal)).send(ticket("BTCUSDT", 1, -1, "0.2"))
+    again = account_on(exchange, recorder=journal, resume=venue_state(journal))
+    assert [(fill.side, fill.qty) for fill in journal.fills()] == [(-1, 0.2)]
+    assert again.ledger.positions["BTCUSDT"].signed_qty == -0.2
+    assert len(journal.events("fills_begin")) == 1
+    journal.close()
+
+
+def test_trades_from_before_the_run_are_not_its_own_after_it_took_over_a_position_and_was_resumed(
+    exchange: EmulatorThread, tmp_path: Path
+) -> None:
+    other = client_of(exchange)
+    other.set_isolated_margin("BTCUSDT")
+    other.send_market_order("BTCUSDT", 1, Decimal("0.1"), "by-hand", reduce_only=False)
+    journal = journal_at(tmp_path, float(other.account().wallet_usdt))
+    account_on(exchange, recorder=journal, adopt=True)
+    again = account_on(exchange, recorder=journal, adopt=True, resume=venue_state(journal))
+    assert [(fill.order_id, fill.qty) for fill in journal.fills()] == [("adopted-BTCUSDT", 0.1)]
+    assert again.ledger.positions["BTCUSDT"].signed_qty == 0.1
     journal.close()
 
 
@@ -254,3 +305,27 @@ def test_no_entry_is_sized_while_the_venue_holds_what_nothing_explains(exchange:
     account.ledger.positions.clear()  # the books now believe something else than the venue
     with pytest.raises(VenueError, match="no trade explains it"):
         account.size_entry("ETHUSDT", 1)
+
+
+# ---- prices of all symbols at once
+
+
+def test_prices_are_read_past_a_symbol_of_the_venues_list_that_has_none() -> None:
+    """The venue lists symbols nobody trades, too: here one without a time, one without a price, one that is no row."""
+    whole = {"symbol": "BTCUSDT", "bidPrice": "60000.10", "askPrice": "60000.20", "time": 1735689600000}
+    listed = [{**whole, "symbol": "OLDUSDT", "time": None}, {**whole, "symbol": "NEWUSDT", "bidPrice": ""}, None, whole]
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(listed).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        venue = PracticeVenue(f"http://127.0.0.1:{server.server_port}")
+        tickers = VenueClient(TradingWire(venue, ApiKeys("key", "secret"), retries=0)).fetch_book_tickers()
+    assert tickers == {"BTCUSDT": BookTicker(Decimal("60000.10"), Decimal("60000.20"), 1735689600000)}

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from venue_bench import journal_at, resume_state, run_on_venue, store_of, write_candles
+from venue_bench import journal_at, run_on_venue, store_of, write_candles
 
 from feeds.candles import Candles, check_candles
 from smm_bt.analytics.journal import Journal
+from smm_bt.app.live_resume import venue_state
 from smm_bt.emulator.config import EmulatorConfig
 from smm_bt.emulator.faults import FaultRule
 from smm_bt.emulator.thread import EmulatorThread
@@ -165,7 +166,7 @@ def test_a_fault_doubles_no_order_and_loses_no_fill(
         if broker is not None and broker.halted is not None:
             stopped = str(broker.halted)
             judge(exchange.ledger(), broker.ledger, journal, resumed=False)
-            again = quick_store(exchange, recorder=journal, resume=resume_state(journal))
+            again = quick_store(exchange, recorder=journal, resume=venue_state(journal))
             judge(exchange.ledger(), again.open_account().ledger, journal, resumed=True)
             again.open_account().stops.sync("BTCUSDT")
             assert_stops_fit(exchange.ledger(), again.open_account().ledger)

@@ -15,9 +15,10 @@ import pytest
 from broker_contract import COUNT, START_MS, Scripted, rising_candles
 from hypothesis import given
 from hypothesis import strategies as st
-from venue_bench import QUICK, client_of, journal_at, resume_state, run_on_venue, stepped, store_of, write_candles
+from venue_bench import QUICK, client_of, journal_at, run_on_venue, stepped, store_of, write_candles
 
 from feeds.lines import FLAG_LINES
+from smm_bt.app.live_resume import venue_state
 from smm_bt.emulator.config import EmulatorConfig
 from smm_bt.emulator.faults import FaultRule
 from smm_bt.emulator.thread import EmulatorThread
@@ -111,7 +112,7 @@ def test_a_venue_silent_for_too_long_leaves_the_order_unknown_and_says_so(
     exchange.clear_faults()
     (row,) = journal.orders(unfinished_only=True)
     assert row["state"] == "unknown"
-    again = account_on(exchange, recorder=journal, resume=resume_state(journal))
+    again = account_on(exchange, recorder=journal, resume=venue_state(journal))
     assert again.ledger.positions["BTCUSDT"].qty == 0.1
     assert journal.orders(unfinished_only=True) == []
     assert len(exchange.ledger()["orders"]) == 1
@@ -123,7 +124,7 @@ def test_an_order_recorded_and_never_sent_is_cancelled_on_resume(exchange: Emula
     account = account_on(exchange, recorder=journal)
     sent = SentOrder("x-entry", "BTCUSDT", "market", 1, 0.1, None, False, "manual")
     account.recorder.record_order(sent, START_MS)
-    account_on(exchange, recorder=journal, resume=resume_state(journal))
+    account_on(exchange, recorder=journal, resume=venue_state(journal))
     assert [state for state, _, _ in journal.order_states("x-entry")] == [OrderState.CREATED, OrderState.CANCELED]
     assert exchange.ledger()["orders"] == []
     journal.close()
@@ -198,11 +199,11 @@ def test_a_lost_stop_is_armed_again_on_recovery_and_a_waiting_one_is_kept(
     account.execute(entry())
     account.stops.sync("BTCUSDT")
     (kept,) = client_of(exchange).open_stops()
-    again = account_on(exchange, stop_loss=StopLoss(10.0), recorder=journal, resume=resume_state(journal))
+    again = account_on(exchange, stop_loss=StopLoss(10.0), recorder=journal, resume=venue_state(journal))
     again.stops.sync("BTCUSDT")
     assert [stop.client_id for stop in client_of(exchange).open_stops()] == [kept.client_id]
     client_of(exchange).cancel_stop(kept)
-    third = account_on(exchange, stop_loss=StopLoss(10.0), recorder=journal, resume=resume_state(journal))
+    third = account_on(exchange, stop_loss=StopLoss(10.0), recorder=journal, resume=venue_state(journal))
     third.stops.sync("BTCUSDT")
     assert len(client_of(exchange).open_stops()) == 1
     journal.close()

@@ -25,12 +25,13 @@ from live_kit import (
     trades_of,
     wait_for,
 )
-from venue_bench import QUICK, stepped, store_of
+from venue_bench import QUICK, journal_at, stepped, store_of
 
 from smm_bt.emulator import EmulatorConfig, EmulatorThread
 from smm_bt.emulator.faults import FaultRule
-from smm_bt.execution.ccxt_orders import Piece, Ticket
+from smm_bt.execution.ccxt_orders import Outcome, Piece, Ticket
 from smm_bt.execution.order_ids import order_name
+from smm_bt.execution.venue_account import VenueAccount
 from smm_bt.model import OrderState
 
 KLINES = "/fapi/v1/klines"
@@ -80,6 +81,57 @@ def test_an_entry_that_never_arrived_is_not_sent_once_its_signal_is_old(tmp_path
         assert outcome.state is OrderState.REJECTED
         assert "too late for an entry" in outcome.why
         assert venue.ledger()["orders"] == []
+
+
+def send_one(account: VenueAccount, intent: str, side: int, *, closes: bool) -> Outcome:
+    name = order_name("BTCUSDT", f"BTCUSDT-{START_MS}-{intent}", START_MS)
+    pieces = (Piece(Decimal("0.1"), closes),)
+    return account.execute(Ticket(f"BTCUSDT-{START_MS}-{intent}", name, side, pieces, "manual"))
+
+
+def quiet_wanted(seconds: int) -> FaultRule:
+    return FaultRule("error", method="POST", path="/fapi/v1/order", code=-1003, status=418, retry_after=seconds)
+
+
+def test_an_entry_is_not_sent_again_when_the_venue_wanted_quiet_for_longer_than_its_signal_is_fresh() -> None:
+    patience = dataclasses.replace(QUICK, fresh_s=0.5)
+    with EmulatorThread(stepped()) as venue:
+        account = store_of(venue, patience=patience).open_account()
+        venue.add_fault(quiet_wanted(1))
+        outcome = send_one(account, "entry", 1, closes=False)
+        assert outcome.state is OrderState.REJECTED
+        assert "too late for an entry" in outcome.why
+        assert venue.ledger()["orders"] == []
+
+
+def test_a_close_is_sent_however_long_the_venue_wanted_quiet() -> None:
+    patience = dataclasses.replace(QUICK, fresh_s=0.5)
+    with EmulatorThread(stepped()) as venue:
+        account = store_of(venue, patience=patience).open_account()
+        send_one(account, "entry", 1, closes=False)
+        venue.add_fault(quiet_wanted(1))
+        assert send_one(account, "close", -1, closes=True).state is OrderState.FILLED
+        assert venue.ledger()["positions"] == []
+
+
+def test_an_entry_that_had_to_wait_for_quiet_before_it_was_sent_is_dropped_when_its_candle_is_stale(
+    tmp_path: Path,
+) -> None:
+    journal = journal_at(tmp_path)
+    with EmulatorThread(stepped()) as venue:
+        stale_at_s = time.monotonic() + 0.5
+        store = store_of(venue, recorder=journal, is_fresh=lambda open_ms: time.monotonic() < stale_at_s)
+        account = store.open_account()
+        account.client.wire.budget.pause(1.0)
+        outcome = send_one(account, "entry", -1, closes=False)
+        assert outcome.state is OrderState.REJECTED
+        assert venue.ledger()["orders"] == []
+        assert not [row for row in venue.requests() if (row["method"], row["path"]) == ("POST", "/fapi/v1/order")]
+    (dropped,) = journal.events("entry_dropped")
+    assert json.loads(dropped["data"]) == {"candle_ms": START_MS}
+    assert (dropped["symbol"], dropped["message"].split(":")[0]) == ("BTCUSDT", "entry short dropped")
+    assert journal.orders(unfinished_only=True) == []
+    journal.close()
 
 
 def test_an_outage_is_said_once_and_waited_out(tmp_path: Path) -> None:

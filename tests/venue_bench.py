@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,12 +22,9 @@ from smm_bt.execution.ccxt_client import ApiKeys, TradingWire
 from smm_bt.execution.ccxt_store import CcxtStore
 from smm_bt.execution.endpoints import PracticeVenue
 from smm_bt.execution.risk_sizer import RiskSizer
-from smm_bt.execution.run_recorder import SentOrder
 from smm_bt.execution.settle import Patience
 from smm_bt.execution.venue_client import VenueClient
-from smm_bt.execution.venue_startup import ResumeState, unfinished_ticket
 from smm_bt.execution.weight_budget import WeightBudget
-from smm_bt.model import OrderState
 from strategy.smm_strategy import SmmStrategy
 
 #: Short waits: the embedded exchange answers in milliseconds.
@@ -79,20 +74,6 @@ def journal_at(folder: Path, balance: float = 10_000.0) -> Journal:
         engine="venue",
     )
     return Journal.create(folder / "journal.sqlite", info, balance)
-
-
-def resume_state(journal: Journal, balance: float = 10_000.0) -> ResumeState:
-    """Return what a run's journal knows, as the app hands it to the store that resumes the run."""
-    rows = sqlite3.connect(journal.path).execute("SELECT fill_id FROM fills ORDER BY rowid").fetchall()
-    changes = [entry for entry in journal.ledger_entries() if entry.kind in ("funding", "adjustment")]
-    unfinished = []
-    for row in journal.orders(unfinished_only=True):
-        sent = SentOrder(*(row[name] for name in SentOrder._fields))
-        sent = sent._replace(reduce_only=bool(sent.reduce_only))
-        unfinished.append((unfinished_ticket(sent), OrderState(row["state"])))
-    fills = list(zip(journal.fills(), (row[0] for row in rows), strict=True))
-    first = json.loads(journal.events("fills_begin")[0]["data"])
-    return ResumeState(balance, fills, changes, unfinished, first)
 
 
 class SteppedFeed(bt.feed.DataBase):

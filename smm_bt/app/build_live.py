@@ -43,14 +43,12 @@ def build_live_account(
         return paper_account(journal, instruments, costs, wiring.reader, wiring.clock, wiring.length_ms)
     return venue_account(
         journal,
-        wiring.symbols,
+        wiring,
         trading_venue(settings, source),
         venue_keys(settings, source.embedded),
         costs,
-        budget=wiring.reader.wire.budget,
         unlimited=source.embedded is not None and source.speed > 1,
         resumed=resumed,
-        adopt=wiring.adopt,
         lock_folder=settings.RUNS_DIR,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from smm_bt.analytics.journal import Journal
 from smm_bt.app.live_resume import restore_paper, venue_state
 from smm_bt.app.market_clock import MarketClock, fresh_ms
 from smm_bt.app.paper_orders import PaperOrders
+from smm_bt.app.stop_signal import StopRequested
+from smm_bt.errors import VenueError
 from smm_bt.execution.ccxt_client import ApiKeys, TradingWire
 from smm_bt.execution.ccxt_store import CcxtStore
 from smm_bt.execution.costs import Costs
@@ -20,20 +23,27 @@ from smm_bt.execution.ledger import FuturesLedger
 from smm_bt.execution.live_market import LiveMarket
 from smm_bt.execution.paper_broker import PaperBroker
 from smm_bt.execution.venue_client import MarketDataClient, VenueClient
-from smm_bt.execution.weight_budget import WeightBudget
 
 
 @dataclass(frozen=True)
 class LiveWiring:
-    """What an account is wired to: symbols, the reader of prices, the venue's time, files of market rules."""
+    """What an account is wired to: symbols, the reader of prices, the venue's time, files of market rules.
+
+    ``fresh_ms`` is how long after its candle's close, by the venue's time, a position may be opened.
+    """
 
     symbols: tuple[str, ...]
     reader: MarketDataClient
     clock: MarketClock
     length_ms: int
+    fresh_ms: float
     exchange_info: Path | None = None
     brackets: Path | None = None
     adopt: bool = False
+
+    def is_fresh(self, open_ms: int) -> bool:
+        """Return whether a position may still be opened on the candle."""
+        return self.clock.now_ms() - open_ms - self.length_ms <= self.fresh_ms
 
 
 @dataclass
@@ -57,6 +67,20 @@ class LiveAccount:
         """Return what made the broker stop the run, if anything did."""
         problem: Exception | None = getattr(self.broker, "halted", None)
         return problem
+
+    def land(self) -> Exception | None:
+        """Book what the run was stopped in the middle of; return what makes the books wrong, if anything does."""
+        if self.store is None:
+            return None
+        with suppress(StopRequested):  # the venue wants quiet for longer: nothing more can be learned now
+            self.broker.land()
+        unsettled = self.broker.unsettled
+        if not unsettled:
+            return None
+        return VenueError(
+            f"The run was stopped before it was known what became of {', '.join(unsettled)}; what is shown as open "
+            "may be closed at the venue, and the other way round. A run started with --resume looks that up first."
+        )
 
     def close(self) -> None:
         """Let go of the account."""
@@ -86,30 +110,29 @@ def venue_wallet(venue: PracticeVenue, keys: ApiKeys) -> float:
 
 def venue_account(
     journal: Journal,
-    symbols: tuple[str, ...],
+    wiring: LiveWiring,
     venue: PracticeVenue,
     keys: ApiKeys,
     costs: Costs,
     *,
-    budget: WeightBudget,
     unlimited: bool,
     resumed: bool,
-    adopt: bool,
     lock_folder: Path,
 ) -> LiveAccount:
-    """Return an account at a practice venue, in step with it; limits and bans count per address, so does ``budget``."""
-    wire: dict[str, Any] = {"budget": budget}
+    """Return an account at a practice venue, in step with it; limits and bans count per address, so does the budget."""
+    wire: dict[str, Any] = {"budget": wiring.reader.wire.budget}
     if unlimited:
         wire["first_wait_s"] = 0.01
     store = CcxtStore(
         config={"apiKey": keys.key, "secret": keys.secret},
         venue=venue,
-        symbols=symbols,
+        symbols=wiring.symbols,
         run_id=journal.run_id(),
         recorder=journal,
         stop_loss=costs.stop_loss,
         resume=venue_state(journal) if resumed else None,
-        adopt=adopt,
+        adopt=wiring.adopt,
+        is_fresh=wiring.is_fresh,
         lock_folder=lock_folder,
         wire_options=wire,
     )

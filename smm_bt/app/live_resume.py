@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 
 from smm_bt.analytics.journal import Journal
@@ -32,7 +33,9 @@ def venue_state(journal: Journal) -> ResumeState:
         ticket = unfinished_ticket(sent._replace(reduce_only=bool(sent.reduce_only)))
         unfinished.append((ticket, OrderState(row["state"])))
     fills = list(zip(record.fills, journal.fill_ids(), strict=True))
-    return ResumeState(record.initial_balance_usdt, fills, changes, unfinished)
+    begun = journal.events("fills_begin")
+    first = json.loads(begun[0]["data"]) if begun else {}
+    return ResumeState(record.initial_balance_usdt, fills, changes, unfinished, first)
 
 
 def leftovers(journal: Journal, held: Collection[str], length_ms: int) -> list[Leftover]:

@@ -100,6 +100,7 @@ class LiveSession:
         self.clock = parts.source.clock(self._reader)
         self._stream = parts.source.stream(parts.shape.symbols, parts.shape.timeframe)
         self.why_ended = ""
+        self._left: Exception | None = None
         self._books: LiveBooks | None = None
         self._account: LiveAccount | None = None
         self._strategy: Any = None
@@ -121,6 +122,7 @@ class LiveSession:
             self._reader,
             self.clock,
             self._length_ms,
+            fresh_ms(self.clock, self._length_ms),
             parts.choice.exchange_info,
             parts.choice.brackets,
             parts.request.adopt,
@@ -135,6 +137,7 @@ class LiveSession:
             self._loop(account, self._books)
         except StopRequested:
             self.why_ended = f"stopped by {parts.stop.requested}"
+            self._left = account.land()
         finally:
             account.close()
             self._stream.close()
@@ -145,8 +148,9 @@ class LiveSession:
             self._books.write()
 
     def failure(self) -> Exception | None:
-        """Return what made the broker stop the run, if anything did."""
-        return self._account.failure() if self._account is not None else None
+        """Return what made the broker stop the run, or what a stop in the middle left unknown, if anything did."""
+        broke = self._account.failure() if self._account is not None else None
+        return broke or self._left
 
     def has_profit_target(self) -> bool:
         """Return whether the strategy gives profit_target_hit."""

@@ -210,9 +210,7 @@ class CcxtBroker(bt.BrokerBase):
     def halt(self, problem: VenueError) -> None:
         """Stop the run: nothing more is sent, waiting orders end as Rejected, Cerebro ends its loop."""
         self.halted = problem
-        with suppress(VenueError):  # what cannot be booked any more stays unfinished in the journal
-            self._land(self.account.settle(patient=False))
-        self._hand_out()
+        self.land()
         self.account.recorder.record_event(self.account.clock.now_ms(), "halted", str(problem))
         sent, self._sending = self._sending, {}
         for order in [*sent.values(), *self._pending]:
@@ -222,6 +220,17 @@ class CcxtBroker(bt.BrokerBase):
                 self._end(order, order.reject, f"the run is stopped: {problem}")
         if getattr(self, "cerebro", None) is not None:
             self.cerebro.runstop()
+
+    def land(self) -> None:
+        """Book what is in flight as far as the venue tells at once; the rest stays unfinished in the journal."""
+        with suppress(VenueError):
+            self._land(self.account.settle(patient=False))
+        self._hand_out()
+
+    @property
+    def unsettled(self) -> list[str]:
+        """The ids of orders that may have been executed and are not booked."""
+        return list(self._sending)
 
     def _read_venue(self) -> None:
         """Read the account when a candle has come or the time is up."""

@@ -18,7 +18,10 @@ from smm_bt.execution.settle import Patience, Settlement
 from smm_bt.execution.venue_client import VenueClient
 from smm_bt.execution.venue_errors import Reaction, VenueFault, VenueSilent
 from smm_bt.execution.venue_rows import VenueOrder
-from smm_bt.model import ORDER_TRANSITIONS, OrderState
+from smm_bt.model import ORDER_TRANSITIONS, OrderState, side_name
+
+#: Whether a position may still be opened on the candle with this open time.
+IsFresh = Callable[[int], bool]
 
 
 class Piece(NamedTuple):
@@ -97,6 +100,7 @@ class OrderDesk:
         run_id: str,
         patience: Patience,
         clock: HostClock,
+        is_fresh: IsFresh | None = None,
     ) -> None:
         self._client = client
         self._instruments = instruments
@@ -106,6 +110,7 @@ class OrderDesk:
         self._run_id = run_id
         self._patience = patience
         self._clock = clock
+        self._is_fresh = is_fresh
         self._states: dict[str, OrderState] = {}
         self._steps: list[Callable[[], object]] = []
 
@@ -218,9 +223,8 @@ class OrderDesk:
         ticket, executed, begun_s = flight.ticket, Decimal(0), self._clock.seconds()
         last = "no attempt was made"
         for attempt in range(self._patience.attempts):
-            waited_s = self._clock.seconds() - begun_s
-            if attempt and not piece.reduce_only and waited_s > self._patience.fresh_s:
-                raise _Ended(Reaction.REFUSED, f"too late for an entry after {waited_s:.0f} s: {last}")
+            if not piece.reduce_only:
+                self._stop_if_late(flight, begun_s, last)
             client_id = client_order_id(self._run_id, ticket.name, attempt, part)
             rest = Piece(piece.qty - executed, piece.reduce_only)
             order, problem = self._attempt(ticket, rest, client_id, attempt)
@@ -233,6 +237,23 @@ class OrderDesk:
                 return
             last = f"{executed:f} of {piece.qty:f} were filled"
         raise _Ended(Reaction.REFUSED, f"given up after {self._patience.attempts} attempts: {last}")
+
+    def _stop_if_late(self, flight: Flight, begun_s: float, last: str) -> None:
+        """Give an entry up that the venue's wish for quiet, or what came before, has made too old to be sent."""
+        self._client.wire.budget.await_turn(1, order=True)  # asked after the wait: it may be longer than a candle
+        ticket, waited_s = flight.ticket, self._clock.seconds() - begun_s
+        if self._is_fresh is None:
+            late = waited_s > self._patience.fresh_s
+        else:
+            late = not self._is_fresh(ticket.name.candle_ms)
+        if not late:
+            return
+        if self._is_fresh is not None and not flight.executed:
+            message = f"entry {side_name(ticket.side)} dropped: it could not be carried out while its candle was fresh"
+            data = {"candle_ms": ticket.name.candle_ms}
+            record = partial(self._recorder.record_event, self._clock.now_ms(), "entry_dropped", message)
+            self._steps.append(partial(record, ticket.name.symbol, data))
+        raise _Ended(Reaction.REFUSED, f"too late for an entry after {waited_s:.0f} s: {last}")
 
     def _attempt(self, ticket: Ticket, piece: Piece, client_id: str, attempt: int) -> tuple[VenueOrder | None, str]:
         """Send once; return the order, or None and why there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ class CcxtStore(bt.Store, metaclass=_EachCallMakesOne):
         resume: what an earlier process of this run wrote down.
         lock_folder: where the account's lock file lives; None takes no lock.
         patience: how long to wait for the venue.
+        is_fresh: whether a position may still be opened on the candle with this open time, UTC milliseconds; by
+            default an entry is given up ``patience.fresh_s`` after it was to be sent.
         wire_options: further keywords of :class:`TradingWire` (recv_window_ms, budget, clock).
     """
 
@@ -79,6 +81,7 @@ class CcxtStore(bt.Store, metaclass=_EachCallMakesOne):
         resume: ResumeState | None = None,
         lock_folder: Path | None = None,
         patience: Patience | None = None,
+        is_fresh: Callable[[int], bool] | None = None,
         wire_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -94,6 +97,7 @@ class CcxtStore(bt.Store, metaclass=_EachCallMakesOne):
             "stop_loss": stop_loss,
             "patience": patience,
             "adopt": adopt,
+            "is_fresh": is_fresh,
         }
         self._run_id = run_id or uuid.uuid4().hex
         self._resume = resume

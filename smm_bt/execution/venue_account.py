@@ -7,7 +7,7 @@ from contextlib import suppress
 from decimal import Decimal
 
 from smm_bt.errors import VenueError
-from smm_bt.execution.ccxt_orders import Flight, OrderDesk, Outcome, Ticket
+from smm_bt.execution.ccxt_orders import Flight, IsFresh, OrderDesk, Outcome, Ticket
 from smm_bt.execution.costs import NoStopLoss
 from smm_bt.execution.entry_prices import EntryPrices
 from smm_bt.execution.fill_tracker import FillTracker
@@ -47,6 +47,8 @@ class VenueAccount:
         stop_loss: the optional stop.
         patience: how long to wait for the venue.
         adopt: take over positions this run did not open, and leave foreign orders alone.
+        is_fresh: whether a position may still be opened on the candle with this open time; without it an entry is
+            given up ``patience.fresh_s`` after it was to be sent.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class VenueAccount:
         stop_loss: NoStopLoss | None = None,
         patience: Patience | None = None,
         adopt: bool = False,
+        is_fresh: IsFresh | None = None,
     ) -> None:
         self.client = client
         self.symbols = tuple(symbols)
@@ -67,6 +70,7 @@ class VenueAccount:
         self.clock = client.wire.clock
         self.adopt = adopt
         self.patience = patience or Patience()
+        self._is_fresh = is_fresh
         self.available_usdt = Decimal(0)
         self.server_ms = 0
         self._stop_loss = stop_loss or NoStopLoss()
@@ -109,24 +113,21 @@ class VenueAccount:
         )
 
     def _wire_parts(self) -> None:
-        client, ledger, patience, clock = self.client, self.ledger, self.patience, self.clock
-        self.tracker = FillTracker(client, ledger, self.recorder, self.run_id)
+        client, ledger, recorder, patience, clock = self.client, self.ledger, self.recorder, self.patience, self.clock
+        self.tracker = FillTracker(client, ledger, recorder, self.run_id)
         settlement = Settlement(client, ledger, self.tracker, patience, clock)
-        self.desk = OrderDesk(
-            client, self.instruments, self.tracker, settlement, self.recorder, self.run_id, patience, clock
-        )
-        self.stops = VenueStops(client, ledger, settlement, self.recorder, self.run_id, patience, clock)
+        parts = (client, self.instruments, self.tracker, settlement, recorder)
+        self.desk = OrderDesk(*parts, self.run_id, patience, clock, self._is_fresh)
+        self.stops = VenueStops(client, ledger, settlement, recorder, self.run_id, patience, clock)
 
     def _begin(self, latest: dict[str, int], resume: ResumeState | None) -> None:
         known = resume.first_trade_ids if resume is not None else {}
         for symbol in self.symbols:
-            if symbol in latest:
-                self.tracker.begin_at(symbol, latest[symbol] + 1)
-            elif symbol in known:
-                self.tracker.begin_at(symbol, known[symbol])
+            if symbol in latest or symbol in known:  # a position taken over was booked as trade 0
+                self.tracker.begin_at(symbol, max(latest.get(symbol, -1) + 1, known.get(symbol, 0)))
             else:
                 self.tracker.begin_after_latest(symbol)
-        if resume is None:
+        if not known:  # before any order is sent: an order this run has not booked is found by these numbers
             first = self.tracker.next_ids()
             self.recorder.record_event(self.clock.now_ms(), "fills_begin", "first trade numbers", data=first)
         times = [entry.time_ms for entry in self.ledger.entries]
@@ -275,12 +276,10 @@ class VenueAccount:
 
     def settle(self, *, patient: bool = True) -> list[tuple[str, Outcome]]:
         """Book what was sent and return each order's id and outcome; :meth:`look` then reads what it leaves."""
-        if not self._flights:
-            return []
         outcomes = self.desk.settle(self._flights, patient=patient)
         landed = [(flight.ticket.order_id, outcome) for flight, outcome in zip(self._flights, outcomes, strict=True)]
         self._flights.clear()
-        self._has_news = True
+        self._has_news = self._has_news or bool(landed)
         return landed
 
     def look(self) -> None:

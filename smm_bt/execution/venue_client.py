@@ -63,10 +63,8 @@ class MarketDataClient:
         return self._ask("fapiPublicGetTickerBookTicker", {"symbol": symbol}, 2, rows.ticker_row)
 
     def fetch_book_tickers(self) -> dict[str, BookTicker]:
-        """Return best bid and ask of every symbol, in one read."""
-        return self._ask(
-            "fapiPublicGetTickerBookTicker", {}, 5, lambda body: {row["symbol"]: rows.ticker_row(row) for row in body}
-        )
+        """Return best bid and ask of every symbol the venue has them of, in one read."""
+        return self._ask("fapiPublicGetTickerBookTicker", {}, 5, rows.ticker_rows)
 
     def fetch_mark_price(self, symbol: str) -> Decimal:
         """Return the mark price."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
@@ -183,6 +184,15 @@ def account_state(body: Row) -> AccountState:
 def ticker_row(row: Row) -> BookTicker:
     """Read bid, ask and their time."""
     return BookTicker(Decimal(row["bidPrice"]), Decimal(row["askPrice"]), int(row["time"]))
+
+
+def ticker_rows(body: list[Row]) -> dict[str, BookTicker]:
+    """Read the rows of all symbols; one without prices, of a symbol that is not traded, is left out."""
+    found: dict[str, BookTicker] = {}
+    for row in body:
+        with suppress(KeyError, TypeError, ValueError, ArithmeticError):
+            found[str(row["symbol"])] = ticker_row(row)
+    return found
 
 
 def stop_row(row: Row) -> WaitingStop:

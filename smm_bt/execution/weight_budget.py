@@ -74,6 +74,16 @@ class WeightBudget:
             self.waited_seconds += wait
             self._clock.sleep(wait)
 
+    def await_turn(self, weight: int, *, order: bool = False) -> None:
+        """Wait until a request of ``weight`` could be sent, without counting it; it may turn out to be too late."""
+        while True:
+            with self._lock:
+                wait = self._wait(weight, order)
+            if wait <= 0:
+                return
+            self.waited_seconds += wait
+            self._clock.sleep(wait)
+
     def _wait(self, weight: int, order: bool) -> float:
         now = self._clock.seconds()
         share = _ORDER_SHARE if order else _READ_SHARE
