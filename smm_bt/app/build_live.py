@@ -40,7 +40,7 @@ def build_live_account(
     costs = build_costs(settings)
     if settings.TRADING_MODE is TradingMode.PAPER:
         instruments = load_instruments(wiring.symbols, wiring.exchange_info, wiring.brackets)
-        return paper_account(journal, instruments, costs, wiring.reader, wiring.clock, wiring.length_ms)
+        return paper_account(journal, instruments, costs, wiring)
     return venue_account(
         journal,
         wiring,

@@ -53,7 +53,7 @@ class CandleIntake:
         windows: where each symbol's candles go to be judged, in the order of SYMBOLS.
         host: the machine's clocks.
         barrier: how long symbols wait for one another.
-        fresh_ms: how old, in the venue's time, a just closed candle may be to open a position on.
+        is_fresh: whether a position may still be opened on the candle that opened then.
         tell: takes events.
     """
 
@@ -64,13 +64,13 @@ class CandleIntake:
         windows: Mapping[str, CandleWindow],
         host: HostClock,
         barrier: Barrier,
-        fresh_ms: float,
+        is_fresh: Callable[[int], bool],
         tell: Tell,
     ) -> None:
         self.source, self.streamed = source, streamed
         self._windows, self._host, self._barrier = windows, host, barrier
         self._length_ms = source.length_ms
-        self._fresh_ms = fresh_ms
+        self.is_fresh = is_fresh
         self._tell = tell
         self.queues: dict[str, deque[LiveRow]] = {symbol: deque() for symbol in windows}
         self.counts: dict[str, SymbolCount] = {symbol: SymbolCount() for symbol in windows}
@@ -251,11 +251,7 @@ class CandleIntake:
         self._next_ms[symbol] = klines[-1].open_ms + self._length_ms
 
     def _standing(self, newest: Kline, now_ms: int) -> Standing:
-        return Standing.FRESH if self.is_fresh(newest.open_ms, now_ms) else Standing.STALE
-
-    def is_fresh(self, open_ms: int, now_ms: int) -> bool:
-        """Return whether a position may still be opened on the candle."""
-        return now_ms - open_ms - self._length_ms <= self._fresh_ms
+        return Standing.FRESH if self.is_fresh(newest.open_ms) else Standing.STALE
 
     def _count_gaps(self, symbol: str, klines: Sequence[Kline]) -> None:
         expected = self._next_ms[symbol]

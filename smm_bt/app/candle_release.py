@@ -190,8 +190,7 @@ class CandleRelease:
         return True
 
     def _drop_stale(self) -> None:
-        now = self._clock.now_ms()
-        self._books.drop_stale(self._broker.get_orders_open(), lambda open_ms: self._intake.is_fresh(open_ms, now))
+        self._books.drop_stale(self._broker.get_orders_open(), self._intake.is_fresh)
 
     def _fill_untraded(self) -> bool:
         """Try orders that wait for their symbol to trade again: all candles of this moment have been judged.

@@ -45,7 +45,7 @@ def common(
 
 @app.command()
 def replay(
-    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Further candle files.")] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Further candle files.")] = None,
     candles: Annotated[list[Path] | None, typer.Option(help="Candle file (CSV, CSV.gz, Parquet); repeatable.")] = None,
     symbol: Annotated[list[str] | None, typer.Option(help="Symbol in DATA_DIR, or of the candle file.")] = None,
     since: Annotated[str | None, typer.Option(help="First candle, UTC, for example 2025-01-01.")] = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from smm_bt.analytics.journal import Journal
 from smm_bt.app.live_resume import restore_paper, venue_state
-from smm_bt.app.market_clock import MarketClock, fresh_ms
+from smm_bt.app.market_clock import MarketClock
 from smm_bt.app.paper_orders import PaperOrders
 from smm_bt.app.stop_signal import StopRequested
 from smm_bt.errors import VenueError
@@ -29,21 +29,17 @@ from smm_bt.execution.venue_client import MarketDataClient, VenueClient
 class LiveWiring:
     """What an account is wired to: symbols, the reader of prices, the venue's time, files of market rules.
 
-    ``fresh_ms`` is how long after its candle's close, by the venue's time, a position may be opened.
+    ``is_fresh`` says whether a position may still be opened on the candle that opened then.
     """
 
     symbols: tuple[str, ...]
     reader: MarketDataClient
     clock: MarketClock
     length_ms: int
-    fresh_ms: float
+    is_fresh: Callable[[int], bool]
     exchange_info: Path | None = None
     brackets: Path | None = None
     adopt: bool = False
-
-    def is_fresh(self, open_ms: int) -> bool:
-        """Return whether a position may still be opened on the candle."""
-        return self.clock.now_ms() - open_ms - self.length_ms <= self.fresh_ms
 
 
 @dataclass
@@ -92,14 +88,13 @@ def paper_account(
     journal: Journal,
     instruments: Mapping[str, Instrument],
     costs: Costs,
-    reader: MarketDataClient,
-    clock: MarketClock,
-    length_ms: int,
+    wiring: LiveWiring,
 ) -> LiveAccount:
     """Return a simulated account that stands where the journal says."""
     ledger = FuturesLedger(journal.record().initial_balance_usdt, instruments, costs=costs)
     restore_paper(journal, ledger)
-    broker = PaperBroker(ledger, market=LiveMarket(reader, clock, length_ms, fresh_ms(clock, length_ms)))
+    market = LiveMarket(wiring.reader, wiring.clock, wiring.length_ms, wiring.is_fresh)
+    broker = PaperBroker(ledger, market=market)
     return LiveAccount(broker, PaperOrders(journal, broker))
 
 

@@ -14,7 +14,7 @@ from smm_bt.errors import UsageError
 if TYPE_CHECKING:
     from smm_bt.app.live_market_source import MarketChoice
 
-_More = Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Further candle files.")]
+_More = Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Further candle files.")]
 _Candles = Annotated[list[Path] | None, typer.Option(help="Candle file for the embedded exchange; repeatable.")]
 _Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
@@ -65,7 +65,7 @@ def live(
     played = {"candles": (*(candles or ()), *(more or ())), "mark": tuple(mark or ()), "funding": tuple(funding or ())}
     rules = {"exchange_info": exchange_info, "brackets": brackets}
     choice = _market(market, speed, address=address, seed=seed, **played, **rules)
-    if resume and out is not None and not out.exists():
+    if resume and out is not None and not out.exists() and (settings.RUNS_DIR / out).exists():
         out = settings.RUNS_DIR / out
     ends: dict[str, Any] = {"until_ms": moment(until, "--until"), "max_candles": max_candles}
     ends |= {"close_on_exit": close_on_exit, "adopt": adopt}

@@ -25,7 +25,7 @@ from smm_bt.app.live_events import LiveEvents
 from smm_bt.app.live_market_source import MarketChoice, MarketShape, MarketSource
 from smm_bt.app.live_resume import drop_unsent, leftovers
 from smm_bt.app.live_status import StatusLine
-from smm_bt.app.market_clock import fresh_ms
+from smm_bt.app.market_clock import Freshness
 from smm_bt.app.run_log import RunLog
 from smm_bt.app.settings import Settings
 from smm_bt.app.stop_signal import StopRequested, StopSignal
@@ -98,6 +98,7 @@ class LiveSession:
         hourly = parts.source.embedded is None
         self.source = LiveCandles(readers, parts.shape.timeframe, hourly_funding=hourly)
         self.clock = parts.source.clock(self._reader)
+        self._is_fresh = Freshness(self.clock, self._length_ms)
         self._stream = parts.source.stream(parts.shape.symbols, parts.shape.timeframe)
         self.why_ended = ""
         self._left: Exception | None = None
@@ -122,7 +123,7 @@ class LiveSession:
             self._reader,
             self.clock,
             self._length_ms,
-            fresh_ms(self.clock, self._length_ms),
+            self._is_fresh,
             parts.choice.exchange_info,
             parts.choice.brackets,
             parts.request.adopt,
@@ -191,9 +192,7 @@ class LiveSession:
         barrier = Barrier(tries=3) if self.clock.stepped else Barrier()
         tell, speed = self._events.tell, self.clock.speed
         streamed = StreamedCandles(self._stream, parts.host, self._length_ms, speed, tell)
-        return CandleIntake(
-            self.source, streamed, windows, parts.host, barrier, fresh_ms(self.clock, self._length_ms), tell
-        )
+        return CandleIntake(self.source, streamed, windows, parts.host, barrier, self._is_fresh, tell)
 
     def _begin(self, intake: CandleIntake, account: LiveAccount) -> None:
         """Read the history; a run that goes on has dealt with part of it."""
@@ -224,15 +223,14 @@ class LiveSession:
         if not self._parts.resumed:
             return
         left = leftovers(journal, account.held(), self._length_ms)
-        behind = release.behind or not self._is_fresh()
+        behind = release.behind or not self._is_newest_fresh()
         if behind and account.paper is not None:
             drop_unsent(journal, now_ms(), "the run was down when it was due", closes=release.behind)
         strategy.take_up(left, behind=release.behind, fresh=not behind)
 
-    def _is_fresh(self) -> bool:
+    def _is_newest_fresh(self) -> bool:
         newest = max((each.last_ms for each in self._parts.journal.progress().values()), default=0)
-        age_ms = self.clock.now_ms() - newest - self._length_ms
-        return age_ms <= fresh_ms(self.clock, self._length_ms)
+        return self._is_fresh(newest)
 
     def why_stop(self, now_ms: int, steps: int) -> str:
         """Return why the run ends now, or nothing."""

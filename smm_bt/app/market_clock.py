@@ -56,9 +56,16 @@ class MarketClock(Protocol):
         ...
 
 
-def fresh_ms(clock: MarketClock, length_ms: int) -> float:
-    """Return how long after its close, by the venue's time, a candle is young enough to open a position on."""
-    return float("inf") if clock.stepped else min(length_ms, _FRESH_MS * max(1.0, clock.speed))
+class Freshness:
+    """Says whether a position may still be opened on a candle, by the venue's time; on a stepped market always."""
+
+    def __init__(self, clock: MarketClock, length_ms: int) -> None:
+        self._clock, self._length_ms = clock, length_ms
+        self._longest_ms = float("inf") if clock.stepped else min(length_ms, _FRESH_MS * max(1.0, clock.speed))
+
+    def __call__(self, open_ms: int) -> bool:
+        """Return whether the candle that opened then has closed only just."""
+        return self._clock.now_ms() - open_ms - self._length_ms <= self._longest_ms
 
 
 class RunningClock:

@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def audit(
-    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Further candle files.")] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Further candle files.")] = None,
     candles: Annotated[list[Path] | None, typer.Option(help="Candle file; repeatable. Default: made ones.")] = None,
     strategy: _Strategy = None,
     timeframe: _Timeframe = None,

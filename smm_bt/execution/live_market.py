@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from smm_bt.execution.bars import Bar
@@ -29,19 +29,21 @@ class LiveMarket:
         client: where prices are asked for.
         time: the venue's time, stamped on what is filled now.
         length_ms: of one candle.
-        fresh_ms: how long after its candle's close an entry may still be made.
+        is_fresh: whether a position may still be opened on the candle that opened then.
     """
 
-    def __init__(self, client: MarketDataClient, time: VenueTime, length_ms: int, fresh_ms: float = inf) -> None:
+    def __init__(
+        self, client: MarketDataClient, time: VenueTime, length_ms: int, is_fresh: Callable[[int], bool]
+    ) -> None:
         self._client = client
         self._time = time
         self._length_ms = length_ms
-        self._fresh_ms = fresh_ms
+        self._is_fresh = is_fresh
         self.silent = False
 
     def is_late(self, decided_ms: int) -> bool:
         """Return whether it is too late to open a position on what was decided then; asking for a price takes time."""
-        return self._time.now_ms() - decided_ms > self._fresh_ms
+        return not self._is_fresh(decided_ms - self._length_ms)
 
     def now_ms(self) -> int:
         """Return the venue's time."""
