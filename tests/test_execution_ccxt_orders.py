@@ -449,6 +449,21 @@ def test_a_ban_is_waited_out_as_long_as_the_venue_says(exchange: EmulatorThread)
     assert time.monotonic() - began >= 1.0
 
 
+@pytest.mark.parametrize("status", [503, 418])
+def test_the_venues_time_is_dated_by_the_try_that_was_answered(exchange: EmulatorThread, status: int) -> None:
+    """However long the tries before it and the waits between them took."""
+    clock = HandClock()
+    client = client_of(exchange, clock=clock, budget=WeightBudget(clock), first_wait_s=8.0)
+    exchange.add_fault(FaultRule(kind="http", status=status, path="/fapi/v1/time", retry_after=30, when="before"))
+    reading = client.clock_reading()
+    assert clock.time >= 8.0
+    assert reading.steady_s == clock.time
+    assert reading.wall_ms == clock.now_ms()
+    exchange.add_fault(FaultRule(kind="http", status=status, path="/fapi/v1/time", retry_after=30, when="before"))
+    ahead_ms = client.wire.sync_clock()
+    assert client.server_time_ms() - clock.now_ms() == ahead_ms
+
+
 def test_closed_candles_only_in_order_and_without_repeats(exchange: EmulatorThread) -> None:
     client = client_of(exchange)
     whole = client.fetch_closed_candles("BTCUSDT", "5m", limit=40)

@@ -15,6 +15,7 @@ from feeds.live import LiveRow, Standing, live_feed
 from feeds.live_window import CandleWindow
 from smm_bt.app.market_clock import ClockJump, RunningClock, Stepped, SteppedClock
 from smm_bt.execution.costs import Costs, TakerFee
+from smm_bt.execution.host_clock import ClockReading
 from smm_bt.execution.ledger import FuturesLedger
 from smm_bt.execution.paper_broker import PaperBroker
 from smm_bt.execution.risk_sizer import RiskSizer
@@ -248,7 +249,7 @@ class Host:
 @pytest.mark.parametrize("jump_ms", [120_000, -120_000, 3_600_000])
 def test_a_wall_clock_that_jumps_changes_no_venue_time_and_is_noticed(jump_ms: int) -> None:
     host = Host()
-    clock = RunningClock(lambda: 5_000_000, host)
+    clock = RunningClock(lambda: ClockReading(5_000_000, host.now_ms(), host.seconds()), host)
     clock.sync()
     host.pass_by(10)
     assert clock.jump() is None
@@ -261,7 +262,7 @@ def test_a_wall_clock_that_jumps_changes_no_venue_time_and_is_noticed(jump_ms: i
 
 def test_a_running_clock_waits_in_slices_and_reaches_the_close_on_time() -> None:
     host = Host()
-    clock = RunningClock(lambda: 60_000, host, speed=10.0)
+    clock = RunningClock(lambda: ClockReading(60_000, host.now_ms(), host.seconds()), host, speed=10.0)
     clock.sync()
     assert not clock.advance(120_000, 0.5)
     assert host.slept == 0.5

@@ -152,7 +152,7 @@ class MarketSource:
             status = self.embedded.status()
             return SteppedClock(self.embedded.step, Stepped(int(status["now_ms"]), bool(status["finished"])))
         finished = self.embedded.has_finished if self.embedded is not None else lambda: False
-        return RunningClock(reader.server_time_ms, self.host, self.speed, finished)
+        return RunningClock(reader.clock_reading, self.host, self.speed, finished)
 
     def stream(self, symbols: Sequence[str], timeframe: str) -> CandleStream:
         """Return what tells closed candles by itself, where the market's time runs slowly enough for it."""

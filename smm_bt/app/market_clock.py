@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from smm_bt.execution.host_clock import HostClock
+from smm_bt.execution.host_clock import ClockReading, HostClock
 
 #: The machine's two clocks may differ by this much before it counts as a jump or a pause of the machine.
 _JUMP_MS = 2_000
@@ -74,7 +74,7 @@ class RunningClock:
     Between two readings the machine's steady clock is used, so a wall clock that is set changes nothing.
 
     Args:
-        read: asks the venue for its time.
+        read: asks the venue for its time, and says when that was by the machine's clocks.
         host: the machine's clocks.
         speed: how many times faster than the machine's clock the venue's runs.
         has_finished: tells whether the market is over; real ones never are.
@@ -84,7 +84,7 @@ class RunningClock:
 
     def __init__(
         self,
-        read: Callable[[], int],
+        read: Callable[[], ClockReading],
         host: HostClock,
         speed: float = 1.0,
         has_finished: Callable[[], bool] = lambda: False,
@@ -92,18 +92,13 @@ class RunningClock:
         self._read, self._host, self.speed = read, host, speed
         self._has_finished = has_finished
         self.finished = False
-        self.offset_ms = 0
         self._venue_ms, self._at_s, self._wall_ms = 0, 0.0, 0
 
     def sync(self) -> int:
         """Ask the venue for its time and return it."""
-        before = self._host.seconds()
-        told = self._read()
-        after = self._host.seconds()
-        self._venue_ms, self._at_s, self._wall_ms = told, (before + after) / 2, self._host.now_ms()
-        self.offset_ms = told - self._wall_ms
+        self._venue_ms, self._wall_ms, self._at_s = self._read()
         self.finished = self._has_finished()
-        return told
+        return self._venue_ms
 
     def look_for_end(self) -> None:
         """Learn whether the market is over, without asking for its time."""

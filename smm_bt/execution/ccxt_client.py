@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import ccxt
 import requests
@@ -14,13 +14,15 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from urllib3.exceptions import NameResolutionError
 
 from smm_bt.execution.endpoints import ForbiddenRequest, PracticeVenue, PublicDataRules
-from smm_bt.execution.host_clock import HostClock, SystemClock
+from smm_bt.execution.host_clock import ClockReading, HostClock, SystemClock
 from smm_bt.execution.transport import GuardedSession, SendingRules
 from smm_bt.execution.venue_errors import Failure, Kind, Reaction, VenueFault, VenueSilent
 from smm_bt.execution.weight_budget import WeightBudget
 
 Exchange = Any  # ccxt.binanceusdm; its own annotations do not hold under strict checking
+Answer = TypeVar("Answer")
 
+_TIME = "fapiPublicGetTime"
 _PROXY_SETTINGS = (
     *("proxies", "proxy", "proxyUrl", "proxyUrlCallback", "httpProxy", "httpProxyCallback", "httpsProxy"),
     *("httpsProxyCallback", "socksProxy", "socksProxyCallback", "aiohttp_proxy"),
@@ -207,6 +209,9 @@ class _Wire:
             ForbiddenRequest: it was stopped before it left this machine.
         """
         self.budget.take(weight, order=order)
+        return self._send(endpoint, params)
+
+    def _send(self, endpoint: str, params: Mapping[str, object]) -> Any:
         try:
             return getattr(self.exchange, endpoint)(dict(params))
         except _Refused as refused:
@@ -223,6 +228,9 @@ class _Wire:
             VenueFault: the venue's answer is final.
             VenueSilent: no usable answer came in all tries.
         """
+        return self._repeat(endpoint, lambda: self.once(endpoint, params, weight))
+
+    def _repeat(self, endpoint: str, ask: Callable[[], Answer]) -> Answer:
         tries = Retrying(
             stop=stop_after_attempt(self._retries + 1),
             wait=self._wait,
@@ -232,7 +240,7 @@ class _Wire:
             reraise=True,
         )
         try:
-            return tries(self.once, endpoint, params, weight)
+            return tries(ask)
         except VenueFault as fault:
             if not _may_be_repeated(fault):
                 raise
@@ -260,13 +268,27 @@ class _Wire:
         elif fault.rule.read is Reaction.RESYNC:
             self.sync_clock()
 
+    def read_clock(self) -> ClockReading:
+        """Ask for the venue's time, dated by the try that was answered: the tries before it may have taken long.
+
+        Raises:
+            VenueFault, VenueSilent: as :meth:`read` does.
+        """
+        return self._repeat(_TIME, self._read_clock_once)
+
+    def _read_clock_once(self) -> ClockReading:
+        self.budget.take(1)
+        wall_ms, steady_s = self.clock.now_ms(), self.clock.seconds()
+        told = _number(self._send(_TIME, {}).get("serverTime"))
+        if told is None:
+            raise VenueFault(_TIME, Failure(Kind.GARBLED, "no serverTime in the answer"))
+        return ClockReading(told, (wall_ms + self.clock.now_ms()) // 2, (steady_s + self.clock.seconds()) / 2)
+
     def sync_clock(self) -> int:
         """Read the venue's clock; later requests carry its time. Returns venue minus machine in milliseconds."""
-        before = self.clock.now_ms()
-        told = int(self.read("fapiPublicGetTime", {}, 1)["serverTime"])
-        after = self.clock.now_ms()
-        self.exchange.options["timeDifference"] = (before + after) // 2 - told
-        return told - (before + after) // 2
+        reading = self.read_clock()
+        self.exchange.options["timeDifference"] = reading.wall_ms - reading.venue_ms
+        return reading.venue_ms - reading.wall_ms
 
 
 def _may_be_repeated(problem: BaseException) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class HostClock(Protocol):
@@ -20,6 +20,14 @@ class HostClock(Protocol):
     def sleep(self, seconds: float) -> None:
         """Wait."""
         ...
+
+
+class ClockReading(NamedTuple):
+    """What a venue's clock told (UTC milliseconds), and where this machine's two clocks stood just then."""
+
+    venue_ms: int
+    wall_ms: int
+    steady_s: float
 
 
 class SystemClock:

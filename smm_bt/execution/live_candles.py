@@ -59,10 +59,6 @@ class LiveCandles:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def server_time_ms(self) -> int:
-        """Return the venue's time."""
-        return self._clients[0].server_time_ms()
-
     def history(self, symbol: str, first_ms: int, now_ms: int) -> list[Kline]:
         """Return the candles that opened at or after ``first_ms`` and are closed at ``now_ms``, in pages."""
         client, found, since = self._clients[0], list[Kline](), first_ms

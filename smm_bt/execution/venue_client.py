@@ -10,6 +10,7 @@ from feeds.timeframes import timeframe_ms
 from smm_bt.errors import VenueError
 from smm_bt.execution import venue_rows as rows
 from smm_bt.execution.ccxt_client import PublicWire, TradingWire
+from smm_bt.execution.host_clock import ClockReading
 from smm_bt.execution.instrument import Instrument, instrument_from_venue
 from smm_bt.execution.venue_errors import Reaction, VenueFault
 from smm_bt.execution.venue_rows import AccountState, BookTicker, IncomeRow, Kline, VenueFill, VenueOrder, WaitingStop
@@ -23,9 +24,13 @@ class MarketDataClient:
     def __init__(self, wire: PublicWire | TradingWire) -> None:
         self.wire = wire
 
+    def clock_reading(self) -> ClockReading:
+        """Return the venue's time, and this machine's clocks at that instant."""
+        return self.wire.read_clock()
+
     def server_time_ms(self) -> int:
         """Return the venue's time, UTC milliseconds."""
-        return int(self._ask("fapiPublicGetTime", {}, 1, lambda body: body["serverTime"]))
+        return self.clock_reading().venue_ms
 
     def fetch_closed_candles(
         self, symbol: str, timeframe: str, since_ms: int | None = None, limit: int = 500
