@@ -26,8 +26,9 @@ from smm_bt.emulator import EmulatorConfig, EmulatorThread
 from smm_bt.emulator.faults import FaultRule
 
 MINUTE_MS, WARM_UP = 60_000, 100
-#: A candle a second.
+#: A candle a second, and so long it is fresh.
 SPEED = 60.0
+FRESH_S = 1.0
 PAPER, TESTNET = "PAPER", "TESTNET"
 BOTH = {"paper": PAPER, "testnet": TESTNET}
 STREAMED = "streamed"
@@ -156,13 +157,15 @@ class LiveRun:
     def batches(self) -> list[list[int]]:
         """The open times of the candles the run took in together, from the venue's log of what it was asked for."""
         first, last, _ = rows_of(self.out, "SELECT first_ms, last_ms, candles FROM progress")[0]
-        asked = set()
-        for row in self.venue.requests():
-            if row["path"] == "/fapi/v1/klines" and int(row["parameters"]["limit"]) < 1000:
-                asked.add(int(row["parameters"]["startTime"]))
+        asked = {int(row["parameters"]["startTime"]) for row in self._kline_requests()}
         starts = sorted({first, *(each for each in asked if first <= each <= last)})
         ends = [*starts[1:], last + MINUTE_MS]
         return [list(range(start, end, MINUTE_MS)) for start, end in zip(starts, ends, strict=True)]
+
+    def _kline_requests(self) -> list[dict[str, Any]]:
+        """The venue's log of reads of new candles."""
+        rows = [row for row in self.venue.requests() if row["path"] == "/fapi/v1/klines"]
+        return [row for row in rows if int(row["parameters"]["limit"]) < 1000]
 
     def deals(self) -> list[Deal]:
         return [
@@ -183,23 +186,32 @@ class LiveRun:
         """The trades are those of the rules: missed candles open nothing, and their exits come on the newest one.
 
         ``too_late`` are candles whose orders could be carried out only when they were stale. The first candle after
-        an outage may be at the very end of its freshness, a second of real time; the run is asked which ones were,
-        and they must be few.
+        an outage may be at the very end of its freshness, a second of real time; the run is asked which ones were:
+        they must be few, and the venue's log must agree that they were read late.
         """
-        late, batches = self.late(), self.batches()
-        assert len(late) <= len(batches) // 4
-        expected, dropped = deals_by_the_rules(self.candles, batches, {*too_late, *late})
+        stale, late, batches = self.dropped("candle was stale"), self.dropped("was fresh"), self.batches()
+        assert len(stale | late) <= len(batches) // 4
+        assert all(self.read_after_s(candle) > FRESH_S / 2 for candle in stale)
+        expected, dropped = deals_by_the_rules(self.candles, batches, {*too_late, *stale, *late})
         deals = self.deals()
-        assert deals == expected[: len(deals)]
+        assert deals == expected[: len(deals)], (deals, expected, batches, stale, late)
         assert len(expected) - len(deals) <= 1  # decided on the last candle, not filled any more
         told = rows_of(self.out, "SELECT data FROM events WHERE kind = 'entry_dropped' ORDER BY id")
         assert [json.loads(row[0])["candle_ms"] for row in told] == dropped
         assert deals
 
-    def late(self) -> set[int]:
-        """Candles whose entries the run says it could not make in time."""
-        told = rows_of(self.out, "SELECT data FROM events WHERE kind = 'entry_dropped' AND message LIKE '%was fresh%'")
-        return {int(json.loads(row[0])["candle_ms"]) for row in told}
+    def dropped(self, why: str) -> set[int]:
+        """Candles whose entries the run says it did not make, for a reason that has these words."""
+        sql = f"SELECT data FROM events WHERE kind = 'entry_dropped' AND message LIKE '%{why}%'"
+        return {int(json.loads(row[0])["candle_ms"]) for row in rows_of(self.out, sql)}
+
+    def read_after_s(self, candle_ms: int) -> float:
+        """How long after its close a candle was asked for last, in seconds of the machine."""
+        batch = next(batch for batch in self.batches() if batch[-1] == candle_ms)
+        asked = [row["host_ms"] for row in self._kline_requests() if int(row["parameters"]["startTime"]) == batch[0]]
+        venue_ms, host_ms = int(self.venue.status()["now_ms"]), time.time() * 1000
+        closed_host_ms = host_ms - (venue_ms - candle_ms - MINUTE_MS) / self.speed
+        return float(max(asked) - closed_host_ms) / 1000
 
     def check_venue(self) -> None:
         """The journal holds the venue's orders, each once, with what was executed."""

@@ -121,7 +121,7 @@ def test_an_order_is_on_its_way_when_the_network_goes(tmp_path: Path) -> None:
         end_all(runs)
         for run, candle_ms, (*_, delivered, _) in zip(runs, decided, IN_FLIGHT.values(), strict=True):
             # the answer may be that of a close; finding it out takes longer than the entry after it may wait
-            run.check(too_late=[candle_ms] if not delivered or candle_ms in run.late() else [])
+            run.check(too_late=[candle_ms] if not delivered or candle_ms in run.dropped("was fresh") else [])
             if run.mode == TESTNET:
                 check_settled_before_the_next_decision(run)
             else:
