@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +53,19 @@ def test_an_error_code_is_answered_before_or_after_the_order_took_effect(
     assert answer.json()["code"] == code
     assert executed(emulator) == trades
     assert client.order("BUY", "0.01").status_code == 200
+
+
+def test_a_client_that_vanishes_in_the_middle_of_a_request_leaves_no_traceback(
+    emulator: EmulatorThread, client: BareClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(("127.0.0.1", int(emulator.url.rpartition(":")[2]))) as vanishing:
+        vanishing.sendall(b"POST /fapi/v1/order HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nsymbol=")
+        time.sleep(0.2)
+        vanishing.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    time.sleep(0.2)
+    assert requests.get(f"{emulator.url}/fapi/v1/time", timeout=5).ok
+    assert not caplog.records
+    assert executed(emulator) == 0
 
 
 @pytest.mark.parametrize(("when", "trades"), [("before", 0), ("after", 1)])

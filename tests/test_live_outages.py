@@ -17,7 +17,7 @@ from pathlib import Path
 import outage_kit
 import pytest
 from changed_host import PROGRAM
-from live_kit import rows_of
+from live_kit import rows_of, wait_for
 from made_files import child_environment
 from outage_kit import PAPER, TESTNET, LiveRun, live_runs
 from tcp_gate import REFUSE, RESET, SILENCE
@@ -126,6 +126,34 @@ def test_an_order_is_on_its_way_when_the_network_goes(tmp_path: Path) -> None:
                 check_settled_before_the_next_decision(run)
             else:
                 assert run.kinds()["connection_lost"] == run.kinds()["connection_restored"] == 1
+
+
+#: In on every third candle, out on the one after it, and nothing on the third.
+NOW_AND_THEN = """
+def compute_smm(df):
+    number = df.index.as_unit("ms").asi8 // 60_000 % 3
+    df["buy_signal"], df["sell_signal"], df["profit_target_hit"] = number == 0, False, number == 1
+    return df
+"""
+
+
+def test_a_connection_lost_for_an_entry_is_restored_when_the_venue_answers_and_not_when_the_entry_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the entry after it is not taken for one that waits."""
+    monkeypatch.setattr(outage_kit, "STRATEGY", NOW_AND_THEN)
+    trades = "SELECT count(*) FROM trades"
+    with live_runs(tmp_path, {"paper": PAPER}) as (run,):
+        done = wait_for(run.out, trades)
+        run.gate.cut_at(PRICE, REFUSE, delivered=False)  # flat now: an entry will ask for it
+        run.wait_for_event("entry_dropped")
+        time.sleep(1.5)
+        run.gate.heal()
+        run.wait_for_event("connection_restored")
+        wait_for(run.out, trades, at_least=done + 2)
+        end_all([run])
+        told = rows_of(run.out, "SELECT kind FROM events WHERE kind LIKE 'connection_%' ORDER BY id")
+    assert told == [("connection_lost",), ("connection_restored",)]
 
 
 def check_settled_before_the_next_decision(run: LiveRun) -> None:

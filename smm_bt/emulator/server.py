@@ -154,7 +154,10 @@ class EmulatorServer:
                 if (refusal := await self._strike(rule, request)) is not None:
                     return refusal
             return await self._hub.handle(request)
-        call = await _read(request)
+        try:
+            call = await _read(request)
+        except ConnectionError:
+            return web.Response(status=400)  # nobody is there to read it
         if self.config.control and path.startswith(control.PREFIX):
             return self._control(call)
         rules = self.faults.take(call.method, path, call.values) if self.faults.rules else []

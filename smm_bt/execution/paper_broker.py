@@ -149,6 +149,8 @@ class PaperBroker(bt.BrokerBase):
             return self._end(order, order.reject, f"no market rules are known for {order.data._name!r}")
         order.accept(self)
         self.notify(order)
+        if self.market is not None and not self._market_orders():
+            self.market.silent = False  # what could not be asked for an order before says nothing about this one
         self._pending.append(order)
         self._seen[order.data._name] = len(order.data)
         return order
@@ -213,8 +215,8 @@ class PaperBroker(bt.BrokerBase):
 
     @property
     def silent(self) -> bool:
-        """Whether orders wait because a running market gave no price when it was last asked."""
-        return self.market is not None and self.market.silent and self.has_work
+        """Whether a running market gave no price when orders last asked for one."""
+        return self.market is not None and self.market.silent
 
     def _fill_now(self, market: LiveMarket) -> None:
         if not self.has_work:
