@@ -31,8 +31,8 @@ def to_backtrader_array(time_ms: NDArray[np.int64]) -> NDArray[np.float64]:
     Evenly spaced times that divide a day, which candles without gaps are, are laid out day by day.
     """
     step = int(time_ms[1] - time_ms[0]) if len(time_ms) > 1 else 0
-    even = step > 0 and DAY_MS % step == 0 and int(time_ms[-1] - time_ms[0]) == step * (len(time_ms) - 1)
-    if even and int(time_ms[0]) % step == 0:
+    aligned = step > 0 and DAY_MS % step == 0 and int(time_ms[0]) % step == 0
+    if aligned and bool((np.diff(time_ms) == step).all()):
         return _even_stamps(int(time_ms[0]), step, len(time_ms))
     days, minute_of_day = np.divmod(time_ms // MINUTE_MS, _MINUTES_PER_DAY)
     stamps: NDArray[np.float64] = (days + _EPOCH_DAY).astype(np.float64) + _MINUTE_SHARES[minute_of_day]

@@ -11,13 +11,13 @@ from oracle import OracleResult, make_candles, make_flags, simulate
 
 from feeds.candles import check_candles
 from feeds.files import FundingRates
+from feeds.timeframes import grid_offset_ms, timeframe_ms
 from smm_bt.app.replay_plan import ReplayPlan
 from smm_bt.execution.costs import Costs, NoStopLoss, Slippage, StopLoss, TakerFee
 from smm_bt.execution.instrument import Instrument, LeverageBracket
 from smm_bt.execution.market_history import market_history
 from strategy.rules import RuleOptions
 
-TIMEFRAME, TIMEFRAME_MS = "5m", 300_000
 SYMBOLS = ("AAAUSDT", "BBBUSDT", "CCCUSDT")
 
 #: Small tiers, so that ordinary balances reach several of them: floor, cap, leverage, rate, cum (continuous).
@@ -30,6 +30,7 @@ class Scenario:
     """Seed and options of one random replay."""
 
     seed: int
+    timeframe: str = "5m"
     candles: int = 300
     symbols: int = 1
     volatility: float = 0.01
@@ -47,6 +48,10 @@ class Scenario:
     min_notional: float = 5.0
     stagger: int = 0
     arrays: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def length_ms(self) -> int:
+        return timeframe_ms(self.timeframe)
 
 
 def instrument(symbol: str, step: str = "0.001", min_notional: float = 5.0) -> Instrument:
@@ -73,14 +78,18 @@ def make(scenario: Scenario) -> Made:
     rng = np.random.default_rng(scenario.seed)
     made = Made({}, {}, {}, {})
     for number, symbol in enumerate(SYMBOLS[: scenario.symbols]):
-        candles = make_candles(rng, scenario.candles, scenario.volatility, scenario.gap_probability)
-        candles["open_ms"] = candles["open_ms"] + number * scenario.stagger * TIMEFRAME_MS
+        length_ms = scenario.length_ms
+        candles = make_candles(rng, scenario.candles, scenario.volatility, scenario.gap_probability, length_ms)
+        if np.diff(candles["open_ms"]).min() > length_ms:  # a file without two neighbours is refused at the door
+            candles["open_ms"][1:] -= candles["open_ms"][1] - candles["open_ms"][0] - length_ms
+        off_grid = (candles["open_ms"][0] - grid_offset_ms(scenario.timeframe)) % length_ms
+        candles["open_ms"] = candles["open_ms"] - off_grid + number * scenario.stagger * length_ms
         made.candles[symbol] = candles
         made.flags[symbol] = make_flags(rng, scenario.candles, scenario.density, scenario.conflict)
         if scenario.with_mark:
             made.mark[symbol] = _mark(rng, candles)
         if scenario.with_funding:
-            made.funding[symbol] = _funding(rng, candles["open_ms"])
+            made.funding[symbol] = _funding(rng, candles["open_ms"], length_ms)
     return made
 
 
@@ -89,16 +98,16 @@ def _mark(rng: np.random.Generator, candles: dict[str, np.ndarray]) -> dict[str,
     return {name: values * drift if name != "open_ms" else values for name, values in candles.items()}
 
 
-def _funding(rng: np.random.Generator, open_ms: np.ndarray) -> list[tuple[int, float]]:
-    times = np.unique(rng.integers(int(open_ms[0]), int(open_ms[-1]) + TIMEFRAME_MS, len(open_ms) // 4))
+def _funding(rng: np.random.Generator, open_ms: np.ndarray, length_ms: int) -> list[tuple[int, float]]:
+    times = np.unique(rng.integers(int(open_ms[0]), int(open_ms[-1]) + length_ms, len(open_ms) // 4))
     return [(int(time), float(rate)) for time, rate in zip(times, rng.normal(0, 0.0005, len(times)), strict=True)]
 
 
 def plan_of(scenario: Scenario, made: Made) -> ReplayPlan:
     histories, columns = {}, {}
     for symbol, arrays in made.candles.items():
-        candles = _checked(symbol, arrays)
-        mark = _checked(symbol, made.mark[symbol]) if made.mark else None
+        candles = _checked(symbol, scenario.timeframe, arrays)
+        mark = _checked(symbol, scenario.timeframe, made.mark[symbol]) if made.mark else None
         funding = _rates(made.funding[symbol]) if made.funding else None
         histories[symbol] = market_history(candles, mark, funding)
         flags = made.flags[symbol]
@@ -118,8 +127,8 @@ def plan_of(scenario: Scenario, made: Made) -> ReplayPlan:
     )
 
 
-def _checked(symbol: str, arrays: dict[str, np.ndarray]) -> Any:
-    return check_candles(symbol, TIMEFRAME, {**arrays, "volume": np.ones(len(arrays["open"]))})
+def _checked(symbol: str, timeframe: str, arrays: dict[str, np.ndarray]) -> Any:
+    return check_candles(symbol, timeframe, {**arrays, "volume": np.ones(len(arrays["open"]))})
 
 
 def _rates(funding: list[tuple[int, float]]) -> FundingRates:
@@ -138,7 +147,7 @@ def oracle_result(scenario: Scenario, made: Made) -> OracleResult:
     return simulate(
         made.candles,
         made.flags,
-        timeframe_ms=TIMEFRAME_MS,
+        timeframe_ms=scenario.length_ms,
         instruments=dict.fromkeys(made.candles, rules),
         initial_balance=scenario.initial_balance,
         fee_rate=scenario.fee_rate,

@@ -11,13 +11,14 @@ import backtrader as bt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scenarios import TIMEFRAME_MS, Scenario, make, oracle_result, plan_of
+from scenarios import Scenario, make, oracle_result, plan_of
 
 from smm_bt.analytics.equity import equity_curve
 from smm_bt.analytics.metrics import daily_returns, drawdown, sharpe, sortino, trade_figures
 from smm_bt.app.engines import ENGINES, run_replay
 from smm_bt.errors import UsageError
 from smm_bt.model import RunRecord
+from strategy.rules import HOLD
 
 #: `make equality` draws 10,000 replays.
 EXAMPLES = int(os.environ.get("SMM_BT_EXAMPLES", "150"))
@@ -25,14 +26,15 @@ EXAMPLES = int(os.environ.get("SMM_BT_EXAMPLES", "150"))
 scenarios = st.builds(
     Scenario,
     seed=st.integers(0, 2**32),
+    timeframe=st.sampled_from(["5m", "5m", "1h", "1w"]),
     candles=st.integers(4, 250),
     symbols=st.integers(1, 3),
     volatility=st.sampled_from([0.002, 0.01, 0.03]),
-    gap_probability=st.sampled_from([0.0, 0.05]),
+    gap_probability=st.sampled_from([0.0, 0.05, 0.6]),
     density=st.sampled_from([0.05, 0.3, 0.9]),
     conflict=st.sampled_from([0.0, 0.2]),
     initial_balance=st.sampled_from([6.0, 30.0, 250.0, 10_000.0, 1_000_000.0]),
-    fee_rate=st.sampled_from([0.0, 0.0005]),
+    fee_rate=st.sampled_from([0.0, 0.0005, 0.3]),
     slippage_bps=st.sampled_from([0.0, 3.0]),
     stop_loss_percent=st.sampled_from([None, 0.7, 3.0]),
     close_on_opposite=st.booleans(),
@@ -50,7 +52,7 @@ def assert_equals_oracle(scenario: Scenario, engine: str) -> None:
     expected = oracle_result(scenario, made)
     assert_trades_equal(record, expected.trades)
     closes = {s: (h.candles.open_ms, h.candles.close) for s, h in plan.histories.items()}
-    curve = equity_curve(None, closes, record.ledger_entries, scenario.initial_balance, TIMEFRAME_MS)
+    curve = equity_curve(None, closes, record.ledger_entries, scenario.initial_balance, scenario.length_ms)
     assert curve.open_ms.tolist() == expected.steps
     assert curve.equity.tolist() == pytest.approx(expected.equity, rel=1e-9, abs=1e-7)
     assert curve.wallet.tolist() == pytest.approx(expected.wallet, rel=1e-9, abs=1e-7)
@@ -117,6 +119,7 @@ class HeardTrades(bt.Analyzer):
 
     def notify_trade(self, trade: bt.Trade) -> None:
         bars = (trade.baropen, trade.barclose, trade.barlen, len(trade.data), trade.data.close[0])
+        bars += (len(self.strategy), self.strategy.datetime[0])
         money = (trade.size, trade.price, trade.value, trade.commission, trade.pnl, trade.pnlcomm)
         when = (trade.dtopen, trade.dtclose, trade.isopen, trade.isclosed, trade.justopened, trade.status)
         self.heard.append((trade.data._name, *bars, *money, *when))
@@ -226,6 +229,58 @@ def test_notify_order_in_a_strategy_brings_real_orders(monkeypatch: pytest.Monke
         run = run_replay(plan_of(Scenario(seed=1), make(Scenario(seed=1))))
     assert run.engine == "event"
     assert bt.Order.Completed in heard
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"_permitted": lambda self, data, decision: HOLD if decision.entry_side else decision},
+        {"_judge": lambda self, data, flags: HOLD},
+        {"start": lambda self: self.buy(sized_at_fill=True, order_id="first")},
+        {"nextstart": lambda self: None},
+        {
+            "notify_trade": lambda self, trade: (
+                trade.isclosed and self.sell(sized_at_fill=True, order_id=f"again-{len(self)}")
+            )
+        },
+    ],
+    ids=lambda members: next(iter(members)),
+)
+def test_whatever_a_subclass_changes_is_done_by_every_engine(
+    members: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(Scenario(seed=1), make(Scenario(seed=1)))
+    unchanged = run_replay(plan, "stock").record
+    with changed_strategy(monkeypatch, **members):
+        runs = {engine: run_replay(plan, engine) for engine in ("auto", "event", "stock")}
+    assert runs["auto"].engine == "event"
+    assert "Changed" in runs["auto"].reason
+    assert runs["auto"].record == runs["event"].record == runs["stock"].record != unchanged
+
+
+def test_a_strategy_that_declares_no_more_than_next_wake_runs_on_the_bars_it_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from smm_bt.app import engines
+
+    class Thirds(bt.Strategy):
+        params = (("close_on_opposite_signal", True),)
+
+        def __init__(self) -> None:
+            self.rulings: list[Any] = []
+            self.visited: list[int] = []
+
+        def next_wake(self, data: Any, row: int) -> int:
+            return -(-row // 3) * 3
+
+        def next(self) -> None:
+            self.visited.append(len(self))
+
+    monkeypatch.setattr(engines, "SmmStrategy", Thirds)
+    run = run_replay(plan_of(Scenario(seed=1), make(Scenario(seed=1))))
+    assert run.engine == "event"
+    assert set(range(1, 300, 3)) <= set(run.strategy.visited)
+    assert len(run.strategy.visited) <= 102
 
 
 def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:

@@ -34,6 +34,13 @@ def test_an_array_of_whole_minutes_converts_like_each_of_them(values: list[int])
     assert to_backtrader_array(np.array(values, dtype=np.int64)).tolist() == [to_backtrader(v) for v in values]
 
 
+@given(st.integers(0, 30_000_000), st.sampled_from([1, 5, 60, 1_440]), st.sets(st.integers(0, 12), min_size=1))
+@example(0, 5, {1, 3, 4, 7})  # its first step and its span are those of evenly spaced times
+def test_candles_with_holes_convert_like_each_of_them(start: int, length: int, places: set[int]) -> None:
+    values = [MINUTE_MS * length * (start + place) for place in sorted(places)]
+    assert to_backtrader_array(np.array(values, dtype=np.int64)).tolist() == [to_backtrader(v) for v in values]
+
+
 def test_every_minute_of_a_day_converts_like_backtrader() -> None:
     day = NEW_YEAR_MS + MINUTE_MS * np.arange(1_440)
     expected = [bt.date2num(datetime(2025, 1, 1) + timedelta(minutes=minute)) for minute in range(1_440)]

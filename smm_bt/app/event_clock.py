@@ -45,6 +45,12 @@ class EventClock:
         if behind > 0:
             self._strategy.advance(behind)
 
+    def arrive_at(self, moment: float) -> None:
+        """Advance every feed to its last bar at or before ``moment``, and the strategy, too."""
+        self.move_to(moment)
+        self._strategy.advance(_count_until(self._steps, moment, len(self._strategy)) - len(self._strategy))
+        self._strategy.lines.datetime[0] = moment
+
     @property
     def last_moment(self) -> float:
         """The stamp of the very last bar of any feed."""

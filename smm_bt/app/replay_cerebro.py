@@ -61,11 +61,9 @@ class ReplayCerebro(bt.Cerebro):
         broker = self.broker
         strategy.rulings, skipped = run_kernel(self.plan, broker.ledger)
         broker.skipped_entries.extend(skipped)
-        if _hears_trades(strategy):
+        if strategy.analyzers:
             deliver_trades(self, strategy, clock, broker.ledger, self.plan.histories)
-        clock.move_to(clock.last_moment)
-        strategy.advance(len(clock) - len(strategy))
-        strategy.lines.datetime[0] = clock.last_moment
+        clock.arrive_at(clock.last_moment)
         broker.adopt_ledger({data._name: data for data in self.datas}, strategy)
 
     def _choose(self, runstrats: list[Any]) -> tuple[str, str]:
@@ -106,29 +104,29 @@ class ReplayCerebro(bt.Cerebro):
 
 
 def _declares_wake(strategy: Any) -> bool:
-    """Whether next_wake() is declared by the class whose next() it speaks of, or by one derived from it."""
+    """Whether next_wake() is declared by the class whose next() it speaks of, or by one derived from it.
+
+    ``can_wake()``, where a strategy has it, may say no for the feeds it was given.
+    """
     order = type(strategy).__mro__
     owner = {name: next((c for c in order if name in vars(c)), object) for name in ("next", "next_wake")}
     declared = owner["next_wake"]
-    return declared is not object and order.index(declared) <= order.index(owner["next"]) and strategy.can_wake()
+    if declared is object or order.index(declared) > order.index(owner["next"]):
+        return False
+    can_wake = getattr(strategy, "can_wake", None)
+    return can_wake is None or bool(can_wake())
 
 
 def _why_orders(cerebro: ReplayCerebro, strategy: Any) -> str:
     """Return what needs real Backtrader orders, or nothing."""
-    if type(strategy).next is not SmmStrategy.next or type(strategy).next_wake is not SmmStrategy.next_wake:
-        return f"{type(strategy).__name__} makes its own decisions"
-    if _overrides(strategy, bt.Strategy, ("notify_order", "notify_store", "notify_data")):
-        return f"{type(strategy).__name__} listens to orders"
+    if type(strategy) is not SmmStrategy:
+        return f"{type(strategy).__name__} is not SmmStrategy itself and may order, too"
     for analyzer in strategy.analyzers:
         if _overrides(analyzer, bt.Analyzer, ("notify_order", "_notify_order")):
             return f"analyzer {type(analyzer).__name__} listens to orders"
     if cerebro.p.tradehistory or cerebro.p.quicknotify:
         return "trade history or quick notification is on"
     return ""
-
-
-def _hears_trades(strategy: Any) -> bool:
-    return bool(strategy.analyzers) or type(strategy).notify_trade is not bt.Strategy.notify_trade
 
 
 def replay_cerebro(plan: ReplayPlan, wanted: str) -> Any:

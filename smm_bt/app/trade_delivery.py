@@ -11,6 +11,7 @@ from typing import Any
 import backtrader as bt
 
 from feeds.bt_time import to_backtrader
+from feeds.timeframes import grid_offset_ms
 from smm_bt.app.event_clock import EventClock
 from smm_bt.execution.ledger import FuturesLedger
 from smm_bt.execution.market_history import MarketHistory
@@ -22,15 +23,18 @@ _NO_ORDER = SimpleNamespace(p=SimpleNamespace(simulated=False))
 def deliver_trades(
     cerebro: Any, strategy: Any, clock: EventClock, ledger: FuturesLedger, histories: Mapping[str, MarketHistory]
 ) -> None:
-    """Walk the feeds over the candles with fills and announce each opened and closed trade there, in order."""
+    """Walk the feeds over the candles with fills and announce each opened and closed trade there, in order.
+
+    Feeds and strategy stand at the bar of the fill; the broker stands where the whole run has left it.
+    """
     datas = {data._name: data for data in cerebro.datas}
-    length = next(iter(histories.values())).candles.timeframe_ms
+    candles = next(iter(histories.values())).candles
+    length, offset = candles.timeframe_ms, grid_offset_ms(candles.timeframe)
     trades: dict[str, bt.Trade] = {}
-    for close_ms, fills in groupby(ledger.fills, key=lambda fill: fill.time_ms // length * length + length):
-        clock.move_to(to_backtrader(close_ms))
+    for number, fills in groupby(ledger.fills, key=lambda fill: (fill.time_ms - offset) // length):
+        clock.arrive_at(to_backtrader((number + 1) * length + offset))
         for fill in fills:
             trade = _updated(trades, datas[fill.symbol], fill, cerebro.broker)
-            strategy.notify_trade(trade)
             for analyzer in strategy.analyzers:
                 analyzer._notify_trade(trade)
 

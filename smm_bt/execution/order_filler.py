@@ -51,7 +51,8 @@ class OrderFiller:
         opening = self.ledger.instruments[symbol].clean_qty(qty - closing)
         entry_price = held.entry_price if held is not None else 0.0
         closed = self._close(order, symbol, closing, price, time_ms) if closing else None
-        refusal = self._refuse_opening(symbol, opening, price) if opening else None
+        sized = order.info.get("sized_at_fill")  # position_size() has asked every question there is
+        refusal = self._refuse_opening(symbol, opening, price) if opening and not sized else None
         open_fee = self._open(order, symbol, side, opening, price, time_ms) if opening and not refusal else 0.0
         opened = 0.0 if refusal else side * opening
         if closed is not None or opened:
