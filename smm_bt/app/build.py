@@ -89,6 +89,7 @@ def describe_replay(parts: ReplayParts, run: EngineRun, run_id: str) -> RunInfo:
         strategy_sha256=parts.strategy.sha256,
         strategy_is_reference=parts.strategy.is_reference,
         has_profit_target=all(columns.has_profit_target for columns in parts.columns.values()),
+        columns_from_cache=tuple(symbol for symbol, columns in parts.columns.items() if columns.from_cache),
         engine=run.engine,
         engine_reason=run.reason,
         funding_modelled=all(history.funding_modelled for history in histories.values()),
