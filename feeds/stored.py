@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from feeds.cache import entry_key, file_hash, load_columns, store_columns
+from feeds.cache import entry_key, file_hash
 from feeds.candles import Candles, Gap
 from feeds.files import name_parts, read_candles
 from feeds.lines import CANDLE_COLUMNS
+from feeds.run_cache import RunCache
 
 
-def read_stored_candles(path: Path, symbol: str | None = None, timeframe: str | None = None) -> Candles:
+def read_stored_candles(
+    path: Path, symbol: str | None = None, timeframe: str | None = None, cache: RunCache | None = None
+) -> Candles:
     """Read a candle file like :func:`feeds.files.read_candles`, from the cache beside it when it was read before.
 
     The cache is keyed by the hash of the file's bytes, the symbol and the timeframe; candles in it were checked.
+    ``cache`` is the one of the run that asks; without it this reading is a run of its own.
 
     Raises:
         CandleError: as read_candles.
@@ -26,7 +30,8 @@ def read_stored_candles(path: Path, symbol: str | None = None, timeframe: str | 
     named_symbol, named_timeframe = name_parts(path)
     fingerprint = f"{content} {symbol or named_symbol} {timeframe or named_timeframe}"
     key = entry_key("candles", fingerprint)
-    stored = load_columns(path.parent, key)
+    cache = cache or RunCache()
+    stored = cache.load(path.parent, key)
     if stored is not None:
         columns, facts = stored
         gaps = tuple(Gap(*gap) for gap in facts["gaps"])
@@ -34,5 +39,5 @@ def read_stored_candles(path: Path, symbol: str | None = None, timeframe: str | 
     candles = replace(read_candles(path, symbol, timeframe), fingerprint=fingerprint)
     arrays = {name: getattr(candles, name) for name in ("open_ms", *CANDLE_COLUMNS)}
     facts = {"symbol": candles.symbol, "timeframe": candles.timeframe, "gaps": [list(gap) for gap in candles.gaps]}
-    store_columns(path.parent, key, arrays, facts)
+    cache.store(path.parent, key, arrays, facts)
     return candles

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
 from strategy.refusal import StrategyRefused, did_you_mean, one_line, refused_by_exception
-from strategy.siblings import sibling_sources
+from strategy.siblings import folder_on_path, forget_siblings, sibling_sources
+from strategy.used_modules import STRATEGY_MODULE
 
 ENTRY_POINT = "compute_smm"
 
@@ -22,8 +22,6 @@ SLOT = Path(__file__).with_name("compute_smm.py")
 
 #: The stand-in used when there is neither a setting nor a file in the slot.
 REFERENCE = Path(__file__).with_name("reference.py")
-
-_OUR_PACKAGES = ("feeds", "strategy", "smm_bt")
 
 
 @dataclass(frozen=True)
@@ -54,15 +52,22 @@ class LocatedStrategy:
                 f"Strategy file {self.path} must stay as it is while a run starts, and it has just been changed. "
                 "Save it and start again."
             )
-        compute = _entry_point(_execute(self.path, source), self.path)
-        return StrategyFile(self.path, self.sha256, self.columns_key, self.is_reference, self.origin, compute)
+        module, forgotten = _execute(self.path, source)
+        compute = _entry_point(module, self.path)
+        return StrategyFile(
+            self.path, self.sha256, self.columns_key, self.is_reference, self.origin, compute, forgotten
+        )
 
 
 @dataclass(frozen=True)
 class StrategyFile(LocatedStrategy):
-    """A loaded strategy file: what was located, and its function ``compute(df, **parameters)``."""
+    """A loaded strategy file: what was located, and its function ``compute(df, **parameters)``.
+
+    ``forgotten`` are the modules beside the file that it imported, by name; ``sys.modules`` holds them no longer.
+    """
 
     compute: Callable[..., object]
+    forgotten: Mapping[str, ModuleType] = field(default_factory=dict, compare=False, repr=False)
 
 
 def find_strategy(setting: Path | None) -> tuple[Path, str]:
@@ -148,23 +153,26 @@ def _unreadable(path: Path, error: OSError) -> StrategyRefused:
     )
 
 
-def _execute(path: Path, source: bytes) -> ModuleType:
-    """Run the file as a module under a name of its own, so that files of the same name never meet."""
+def _execute(path: Path, source: bytes) -> tuple[ModuleType, dict[str, ModuleType]]:
+    """Run the file as a module under a name of its own, so that files of the same name never meet.
+
+    The modules beside it that it brought in come back with it.
+    """
     code = _compile(path, source)
-    name = f"smm_strategy_{_sha256(str(path).encode() + source)[:16]}"
+    name = f"{STRATEGY_MODULE}{_sha256(str(path).encode() + source)[:16]}"
     module = ModuleType(name)
     module.__file__, module.__package__ = str(path), ""
     before = set(sys.modules)
     sys.modules[name] = module
     try:
-        with _folder_on_path(path.parent):
+        with folder_on_path(path.parent):
             exec(code, module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise refused_by_exception(error, f"Importing {path.name}", str(path)) from error
     finally:
-        _forget_siblings(path.parent, before)
-    return module
+        forgotten = forget_siblings(path.parent, before)
+    return module, forgotten
 
 
 def _compile(path: Path, source: bytes) -> CodeType:
@@ -212,37 +220,7 @@ def _finding_siblings(compute: Callable[..., object], folder: Path) -> Callable[
 
     @wraps(compute)
     def compute_beside(*arguments: Any, **parameters: Any) -> object:
-        with _folder_on_path(folder):
+        with folder_on_path(folder):
             return compute(*arguments, **parameters)
 
     return compute_beside
-
-
-@contextmanager
-def _folder_on_path(folder: Path) -> Iterator[None]:
-    """Let the file import modules beside it; last on the path, so that they hide no installed package."""
-    entry = str(folder)
-    if entry in sys.path:
-        yield
-        return
-    sys.path.append(entry)
-    try:
-        yield
-    finally:
-        if entry in sys.path:
-            sys.path.remove(entry)
-
-
-def _forget_siblings(folder: Path, before: set[str]) -> None:
-    """Drop what was imported from beside the file: another strategy's module of that name must not get this one."""
-    if str(folder) in sys.path:
-        return
-    forgotten = []
-    for name in set(sys.modules) - before:
-        top = name.partition(".")[0]
-        file = getattr(sys.modules.get(top), "__file__", None)
-        beside = (str(folder / f"{top}.py"), str(folder / top / "__init__.py"))
-        if file in beside and top not in before and top not in _OUR_PACKAGES:
-            forgotten.append(name)
-    for name in forgotten:
-        del sys.modules[name]

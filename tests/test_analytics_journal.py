@@ -47,6 +47,7 @@ INFO = RunInfo(
     strategy_sha256="ab" * 32,
     strategy_is_reference=True,
     engine="plan",
+    columns_from_cache=("ETHUSDT",),
     candles_by_symbol={"BTCUSDT": 4, "ETHUSDT": 4},
     settings={"SYMBOLS": ["BTCUSDT", "ETHUSDT"], "BINANCE_TESTNET_API_KEY": "****", "SLIPPAGE_BPS": 0.0},
 )

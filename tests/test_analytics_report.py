@@ -201,10 +201,18 @@ def test_a_stop_that_was_switched_on_is_named_with_its_distance():
         ({"has_profit_target": False}, "no profit_target_hit column"),
         ({"funding_modelled": False}, "Funding not modelled"),
         ({"gaps": 1, "missing_candles": 3}, "1 gap with 3 candles missing"),
+        ({"columns_from_cache": ("BTCUSDT",)}, "columns were read from the cache beside the candles"),
+        ({"columns_from_cache": ("ETHUSDT",), "symbols": ("BTCUSDT", "ETHUSDT")}, "columns of ETHUSDT were read from"),
     ],
 )
 def test_each_reservation_has_its_sentence(change, sentence):
     assert any(sentence in note for note in build_report(EMPTY, curve(), replace(INFO, **change))["notes"])
+
+
+def test_the_symbols_whose_columns_came_from_the_cache_are_named():
+    assert build_report(EMPTY, curve(), INFO)["columns_from_cache"] == []
+    report = build_report(EMPTY, curve(), replace(INFO, columns_from_cache=("BTCUSDT",)))
+    assert report["columns_from_cache"] == ["BTCUSDT"]
 
 
 def test_the_file_is_strict_json_and_reads_back(tmp_path):

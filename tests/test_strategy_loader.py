@@ -188,6 +188,16 @@ def test_modules_of_one_name_beside_two_files_do_not_meet(tmp_path: Path) -> Non
     assert "my_marks" not in sys.modules
 
 
+def test_folders_of_one_name_without_init_beside_two_files_do_not_meet(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "my_folder", f"MARK = {name!r}\n", "marks.py")
+    body = "from my_folder.marks import MARK\n" + PLAIN
+    marks = [module_of(load_strategy(write(tmp_path / name, body)))["MARK"] for name in "ab"]
+    assert marks == ["a", "b"]
+    assert not {"my_folder", "my_folder.marks"} & set(sys.modules)
+
+
 def test_a_folder_that_is_on_the_path_already_stays_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     write(tmp_path, "", "my_own.py")
@@ -221,6 +231,20 @@ def test_a_change_beside_the_file_changes_the_key_of_its_columns_and_not_its_has
     assert after.columns_key != before.columns_key
     write(tmp_path, "changed and still not imported\n", "my_notes.py")
     assert locate_strategy(path).columns_key == after.columns_key
+
+
+def test_a_change_in_a_folder_without_init_changes_the_key_where_the_file_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "from my_folder.first import step\n" + PLAIN)
+    write(tmp_path / "my_folder", "from .deeper import second\nfrom . import third\n", "first.py")
+    second = write(tmp_path / "my_folder" / "deeper", "STEP = 1\n", "second.py")
+    third = write(tmp_path / "my_folder", "STEP = 1\n", "third.py")
+    unnamed = write(tmp_path / "my_folder", "STEP = 1\n", "unnamed.py")
+    keys = [locate_strategy(path).columns_key]
+    for changed in (unnamed, second, third):
+        changed.write_text("STEP = 2\n")
+        keys.append(locate_strategy(path).columns_key)
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
 
 
 def test_files_beside_one_another_may_import_each_other_in_a_circle(tmp_path: Path) -> None:

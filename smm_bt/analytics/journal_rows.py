@@ -108,6 +108,7 @@ def info_from_text(text: str) -> RunInfo:
     """Return what info_text wrote."""
     values = json.loads(text)
     values["symbols"] = tuple(values["symbols"])
+    values["columns_from_cache"] = tuple(values.get("columns_from_cache", ()))
     return RunInfo(**values)
 
 

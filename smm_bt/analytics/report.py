@@ -129,6 +129,7 @@ def _circumstances(info: RunInfo) -> Report:
         "strategy_file": info.strategy_file,
         "strategy_sha256": info.strategy_sha256,
         "strategy_is_reference": info.strategy_is_reference,
+        "columns_from_cache": list(info.columns_from_cache),
         "engine": info.engine,
         "engine_reason": info.engine_reason,
         "leverage": info.leverage,
@@ -156,6 +157,8 @@ def _notes(record: RunRecord, info: RunInfo) -> list[str]:
         notes.append(
             "Funding not modelled: no funding rates were given, so holding a position cost and earned nothing."
         )
+    if info.columns_from_cache:
+        notes.append(_cache_sentence(info))
     if info.missing_candles:
         notes.append(
             f"The candles have {_count(info.gaps, 'gap')} with {_count(info.missing_candles, 'candle')} missing; "
@@ -178,6 +181,14 @@ def _stop_sentence(info: RunInfo) -> str:
     return (
         f"compute_smm carries no explicit stop loss; the optional one was set to {info.stop_loss_percent:g} % "
         f"of the entry price. Without it, {liquidated}."
+    )
+
+
+def _cache_sentence(info: RunInfo) -> str:
+    of_some = "" if info.columns_from_cache == info.symbols else f" of {', '.join(info.columns_from_cache)}"
+    return (
+        f"The strategy's columns{of_some} were read from the cache beside the candles, compute_smm did not run for "
+        "them; --no-cache runs it."
     )
 
 

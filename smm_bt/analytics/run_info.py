@@ -21,7 +21,8 @@ class RunInfo:
 
     Times are UTC milliseconds of candle opens. ``candles`` is the sum over all symbols; ``gaps`` counts holes and
     ``missing_candles`` the candles absent in them. ``conflicting_signals`` counts every row on which both entry
-    flags were up. ``settings`` must already be masked: nothing here looks for secrets.
+    flags were up. ``columns_from_cache`` names the symbols whose columns were read instead of computed. ``settings``
+    must already be masked: nothing here looks for secrets.
     """
 
     run_id: str
@@ -47,6 +48,7 @@ class RunInfo:
     settings: Mapping[str, object] = field(default_factory=_nothing)
     leverage: int = 20
     risk_fraction: float = 0.20
+    columns_from_cache: tuple[str, ...] = ()
     stop_loss_percent: float | None = None
     started_ms: int | None = None
     finished_ms: int | None = None

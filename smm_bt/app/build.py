@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feeds.lines import BUY_SIGNAL, SELL_SIGNAL
+from feeds.run_cache import RunCache
 from smm_bt.analytics.run_info import RunInfo
 from smm_bt.app.clock import now_ms
 from smm_bt.app.columns import StrategyColumns, strategy_columns
@@ -42,10 +43,12 @@ def build_replay(files: ReplayFiles, settings: Settings) -> ReplayParts:
     """
     started_ms = now_ms()
     strategy = locate_strategy(settings.STRATEGY_FILE)
-    histories, paths = read_inputs(files, settings)
+    cache = RunCache()
+    histories, paths = read_inputs(files, settings, cache)
     folders = {symbol: path.parent for symbol, path in paths.items()} if files.cache else {}
     instruments = load_instruments(histories, files.exchange_info, files.brackets)
-    columns = strategy_columns(strategy, histories, settings.STRATEGY_PARAMETERS, folders)
+    columns = strategy_columns(strategy, histories, settings.STRATEGY_PARAMETERS, folders, cache)
+    cache.make_room()
     plan = ReplayPlan(
         histories=histories,
         columns={symbol: computed.lines for symbol, computed in columns.items()},
@@ -86,6 +89,7 @@ def describe_replay(parts: ReplayParts, run: EngineRun, run_id: str) -> RunInfo:
         strategy_sha256=parts.strategy.sha256,
         strategy_is_reference=parts.strategy.is_reference,
         has_profit_target=all(columns.has_profit_target for columns in parts.columns.values()),
+        columns_from_cache=tuple(symbol for symbol, columns in parts.columns.items() if columns.from_cache),
         engine=run.engine,
         engine_reason=run.reason,
         funding_modelled=all(history.funding_modelled for history in histories.values()),

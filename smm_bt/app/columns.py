@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from feeds.cache import entry_key, load_columns, store_columns
+from feeds.cache import entry_key
 from feeds.candles import Candles
+from feeds.run_cache import RunCache
 from smm_bt.execution.market_history import MarketHistory
 from strategy.contract import compute_columns
-from strategy.loader import LocatedStrategy
-
-#: Libraries a strategy file computes with: another version may compute something else.
-_COMPUTING = ("numpy", "pandas", "TA-Lib", "numba", "polars", "scipy")
+from strategy.loader import LocatedStrategy, StrategyFile
+from strategy.used_modules import import_path, installed_packages, modules_unchanged, used_modules
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +34,7 @@ def strategy_columns(
     histories: Mapping[str, MarketHistory],
     parameters: Mapping[str, object],
     folders: Mapping[str, Path],
+    cache: RunCache | None = None,
 ) -> dict[str, StrategyColumns]:
     """Return the columns of each symbol; the strategy file is executed only where the cache does not know them.
 
@@ -44,46 +43,62 @@ def strategy_columns(
         histories: candles by symbol.
         parameters: keyword arguments of ``compute_smm``.
         folders: where the candles of a symbol lie; a symbol without one is not cached.
+        cache: the cache of the run; without it this is a run of its own.
 
     Raises:
         StrategyRefused: the file breaks the contract of ``compute_smm``.
     """
-
-    @cache
-    def compute() -> Callable[..., object]:
-        return strategy.load().compute
-
-    return {
-        symbol: _columns_of(strategy, history.candles, parameters, folders.get(symbol), compute)
-        for symbol, history in histories.items()
-    }
+    columns = _Columns(strategy, parameters, cache or RunCache(), import_path(strategy.path.parent))
+    return {symbol: columns.of(history.candles, folders.get(symbol)) for symbol, history in histories.items()}
 
 
-def _columns_of(
-    strategy: LocatedStrategy,
-    candles: Candles,
-    parameters: Mapping[str, object],
-    folder: Path | None,
-    compute: Callable[[], Callable[..., object]],
-) -> StrategyColumns:
-    key = entry_key("columns", candles.fingerprint, strategy.columns_key, dict(parameters), _versions())
-    cached = folder is not None and bool(candles.fingerprint)
-    stored = load_columns(folder, key) if folder is not None and cached else None
-    if stored is not None:
-        return StrategyColumns(stored[0], bool(stored[1]["has_profit_target"]), from_cache=True)
-    computed = compute_columns(compute(), candles.frame(), parameters)
-    lines = computed.lines()
-    if folder is not None and cached:
-        store_columns(folder, key, lines, {"has_profit_target": computed.has_profit_target})
-    return StrategyColumns(lines, computed.has_profit_target)
+class _Columns:
+    """One strategy with its parameters, and the cache of its columns."""
 
+    def __init__(
+        self, strategy: LocatedStrategy, parameters: Mapping[str, object], cache: RunCache, path: Sequence[str]
+    ) -> None:
+        self._strategy = strategy
+        self._parameters = parameters
+        self._cache = cache
+        self._path = path
+        self._unchanged: object = None
 
-@cache
-def _versions() -> list[str]:
-    found = [sys.version]
-    for name in _COMPUTING:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return found
+    def of(self, candles: Candles, folder: Path | None) -> StrategyColumns:
+        """Return the columns of these candles, from the cache of ``folder`` if they are known there."""
+        if folder is None or not candles.fingerprint:
+            return self._compute(candles)
+        key = entry_key("columns", candles.fingerprint, *self._key_parts)
+        stored = self._cache.load(folder, key)
+        if stored is not None and self._is_current(stored[1]["modules"]):
+            return StrategyColumns(stored[0], stored[1]["has_profit_target"], from_cache=True)
+        self._used_modules()  # looked at before the computing, which takes long enough for a file to be edited
+        computed = self._compute(candles)
+        modules = self._used_modules()
+        if modules is not None:
+            facts = {"has_profit_target": computed.has_profit_target, "modules": modules}
+            self._cache.store(folder, key, computed.lines, facts)
+        return computed
+
+    @cached_property
+    def _key_parts(self) -> tuple[object, ...]:
+        return self._strategy.columns_key, dict(self._parameters), sys.version, installed_packages()
+
+    @cached_property
+    def _loaded(self) -> StrategyFile:
+        return self._strategy.load()
+
+    def _compute(self, candles: Candles) -> StrategyColumns:
+        computed = compute_columns(self._loaded.compute, candles.frame(), self._parameters)
+        return StrategyColumns(computed.lines(), computed.has_profit_target)
+
+    def _used_modules(self) -> dict[str, Any] | None:
+        return used_modules(self._path, self._loaded.forgotten)
+
+    def _is_current(self, modules: Mapping[str, Any]) -> bool:
+        """Return whether the modules are as they were; those of one symbol are mostly those of the last one."""
+        if modules != self._unchanged:
+            if not modules_unchanged(modules, self._path):
+                return False
+            self._unchanged = modules
+        return True

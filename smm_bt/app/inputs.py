@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from feeds.candles import Candles
 from feeds.files import name_parts, read_candles, read_funding, read_mark_candles
+from feeds.run_cache import RunCache
 from feeds.stored import read_stored_candles
 from smm_bt.app.settings import Settings
 from smm_bt.errors import MarketDataError, UsageError
@@ -43,15 +45,15 @@ class ReplayInputs(NamedTuple):
     paths: dict[str, Path]
 
 
-def read_inputs(files: ReplayFiles, settings: Settings) -> ReplayInputs:
-    """Return the market history of each symbol, in the order the files were named.
+def read_inputs(files: ReplayFiles, settings: Settings, cache: RunCache | None = None) -> ReplayInputs:
+    """Return the market history of each symbol, in the order the files were named; ``cache`` is that of the run.
 
     Raises:
         UsageError: nothing to replay was named, a symbol twice, timeframes that differ, a file that fits no symbol.
         CandleError: a file that is refused at the door.
         MarketDataError: no candles are left between --since and --until.
     """
-    candles, paths = _read_all(files, settings)
+    candles, paths = _read_all(files, settings, cache or RunCache())
     marks = _by_symbol(files.mark, candles, "--mark")
     rates = _by_symbol(files.funding, candles, "--funding")
     histories = {}
@@ -62,10 +64,10 @@ def read_inputs(files: ReplayFiles, settings: Settings) -> ReplayInputs:
     return ReplayInputs(histories, paths)
 
 
-def _read_all(files: ReplayFiles, settings: Settings) -> tuple[dict[str, Candles], dict[str, Path]]:
+def _read_all(files: ReplayFiles, settings: Settings, cache: RunCache) -> tuple[dict[str, Candles], dict[str, Path]]:
     candles: dict[str, Candles] = {}
     paths: dict[str, Path] = {}
-    read = read_stored_candles if files.cache else read_candles
+    read = partial(read_stored_candles, cache=cache) if files.cache else read_candles
     for path, symbol in _candle_files(files, settings):
         series = _between(read(path, symbol, settings.TIMEFRAME), files, path)
         if series.symbol in candles:
