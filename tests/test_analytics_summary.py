@@ -37,6 +37,25 @@ def test_undefined_figures_say_why():
 
 
 @pytest.mark.parametrize(
+    ("funding", "changes", "text"),
+    [
+        (5.5, {}, "5.50 received"),
+        (-5_540.26, {}, "5,540.26 paid"),
+        (0.0, {}, "0.00 received"),
+        (0.0, {"funding_modelled": False}, "not modelled"),
+        (
+            -750.93,
+            {"funding_modelled": False, "symbols": ("BTCUSDT", "ETHUSDT"), "without_funding": ("ETHUSDT",)},
+            "750.93 paid (ETHUSDT: not modelled)",
+        ),
+    ],
+)
+def test_funding_is_paid_or_received_or_not_modelled(funding, changes, text):
+    record = EMPTY._replace(trades=[TRADES[0]._replace(funding_usdt=funding)])
+    assert dict(summary_rows(report(record, **changes)))["Fees / funding"] == f"1.00 paid / {text}"
+
+
+@pytest.mark.parametrize(
     ("record", "changes", "loud"),
     [
         (EMPTY, {"strategy_is_reference": True}, "REFERENCE STRATEGY in use"),

@@ -107,7 +107,9 @@ def info_text(info: RunInfo) -> str:
 def info_from_text(text: str) -> RunInfo:
     """Return what info_text wrote."""
     values = json.loads(text)
-    values["symbols"] = tuple(values["symbols"])
+    for name in ("symbols", "without_funding", "remarks"):
+        if name in values:  # a journal of an older version has only the first
+            values[name] = tuple(values[name])
     return RunInfo(**values)
 
 

@@ -143,7 +143,11 @@ def _side(figures: Mapping[str, Any]) -> str:
 
 
 def _funding(report: Mapping[str, Any]) -> str:
-    return f"{report['funding_usdt']:+,.2f} received" if report["funding_modelled"] else "not modelled"
+    without, amount = report["symbols_without_funding"], report["funding_usdt"]
+    if without and len(without) == len(report["symbols"]):
+        return "not modelled"
+    text = f"{-amount:,.2f} paid" if amount < 0 else f"{amount:,.2f} received"
+    return f"{text} ({', '.join(without)}: not modelled)" if without else text
 
 
 def _plural(number: int, noun: str, many: str | None = None) -> str:
