@@ -436,17 +436,21 @@ def test_whenever_the_interrupt_comes_the_run_folder_is_whole_or_absent(after: f
 # full disks and forbidden places
 
 
-@pytest.mark.parametrize("limit", [500, 20_000])
-def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(limit: int, tmp_path: Path) -> None:
-    folder = furnish(tmp_path)
-    before = everything_in(folder)
-    limited = (
+def limited(limit: int) -> str:
+    """Source of the program on a machine where no file may be larger than ``limit`` bytes."""
+    return (
         "import resource, runpy, sys\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
         "sys.argv[0] = 'smm-bt'\nrunpy.run_module('smm_bt', run_name='__main__')"
     )
+
+
+@pytest.mark.parametrize("limit", [500, 20_000])
+def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(limit: int, tmp_path: Path) -> None:
+    folder = furnish(tmp_path)
+    before = everything_in(folder)
     done = subprocess.run(
-        [sys.executable, "-c", limited, "replay", *WITH, "--out", "deep/run", "--no-cache"],
+        [sys.executable, "-c", limited(limit), "replay", *WITH, "--out", "deep/run", "--no-cache"],
         cwd=folder,
         env=child_environment(PYTHONDONTWRITEBYTECODE="1"),
         capture_output=True,
@@ -458,6 +462,49 @@ def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(limit: int, tmp_pa
     assert "Nothing half-written is left" in done.stderr
     assert "Traceback" not in done.stderr
     assert everything_in(folder) == before
+
+
+def test_a_page_that_cannot_be_drawn_leaves_the_figures_and_the_command_that_draws_it(tmp_path: Path) -> None:
+    folder = furnish(tmp_path)
+    # a chart is above the limit, the figures of 600 candles and the tearsheet of their two days are below it
+    done = subprocess.run(
+        [sys.executable, "-c", limited(300_000), "replay", *WITH, "--out", "run", "--no-tearsheet", "--no-cache"],
+        cwd=folder,
+        env=child_environment(PYTHONDONTWRITEBYTECODE="1"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == (
+        "smm-bt: The figures are complete in run, but chart.html could not be drawn (File too large); draw what is "
+        f"missing with: smm-bt report run --candles {CSV}\n"
+    )
+    assert sorted(os.listdir(folder / "run")) == sorted(FIGURES)
+    assert "Final equity" in done.stdout
+    drawn = smm_bt("report", "run", "--candles", CSV, cwd=folder)
+    assert drawn.returncode == 0, drawn.stderr
+    assert (folder / "run" / "chart.html").stat().st_size > 300_000
+
+
+def test_an_interrupt_while_a_page_is_drawn_says_what_is_there(tmp_path: Path) -> None:
+    folder = furnish(tmp_path)
+    source = (
+        "import sys\nfrom smm_bt.app import replay\nfrom smm_bt.app.cli import main\n"
+        "def interrupted(result, path):\n    raise KeyboardInterrupt\n"
+        "replay._draw_tearsheet = interrupted\nsys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", source, "replay", *WITH, "--out", "run"],
+        cwd=folder,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Interrupted: the figures are complete in run, but tearsheet.html and chart.html could not" in done.stderr
+    assert sorted(os.listdir(folder / "run")) == sorted(FIGURES)
 
 
 @pytest.fixture
