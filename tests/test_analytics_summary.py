@@ -62,6 +62,7 @@ def test_funding_is_paid_or_received_or_not_modelled(funding, changes, text):
         (EMPTY._replace(trades=TRADES), {}, "1 LIQUIDATION: the whole margin"),
         (EMPTY._replace(trades=TRADES[2:] * 2), {}, "2 LIQUIDATIONS"),
         (EMPTY, {}, "NO STOP LOSS"),
+        (EMPTY, {"has_profit_target": False}, "NO PROFIT TARGET: compute_smm returned no profit_target_hit column"),
         (EMPTY._replace(skipped_entries=[SkippedEntry(0, "B", "long", "x")]), {}, "1 ENTRY SKIPPED"),
         (EMPTY._replace(skipped_entries=[SkippedEntry(0, "B", "long", "x")] * 2), {}, "2 ENTRIES SKIPPED"),
         (
@@ -104,8 +105,9 @@ def test_square_brackets_in_names_are_text_not_markup(capsys):
 
 
 def test_a_sentence_is_not_said_twice(capsys):
-    print_summary(report(strategy_is_reference=True, funding_modelled=False))
+    print_summary(report(strategy_is_reference=True, funding_modelled=False, has_profit_target=False))
     out = " ".join(capsys.readouterr().out.split())
     assert out.count("not SMM v4.1") == 1
     assert out.count("Funding not modelled") == 1
+    assert out.count("profit_target_hit") == 1
     assert out.count("4.5-5 %") == 1

@@ -130,6 +130,7 @@ def _circumstances(record: RunRecord, info: RunInfo) -> Report:
         "strategy_file": info.strategy_file,
         "strategy_sha256": info.strategy_sha256,
         "strategy_is_reference": info.strategy_is_reference,
+        "has_profit_target": info.has_profit_target,
         "engine": info.engine,
         "engine_reason": info.engine_reason,
         "leverage": info.leverage,

@@ -81,6 +81,11 @@ def loud_lines(report: Mapping[str, Any]) -> list[str]:
             f"NO STOP LOSS: compute_smm carries none; at {report['leverage']}x a move of roughly 4.5-5 % "
             "against a position liquidates it."
         )
+    if not report["has_profit_target"]:
+        lines.append(
+            "NO PROFIT TARGET: compute_smm returned no profit_target_hit column; positions are closed by signals, "
+            "stops and liquidations only."
+        )
     if report["skipped_entries"]:
         lines.append(
             f"{_plural(report['skipped_entries'], 'ENTRY', 'ENTRIES')} SKIPPED; the journal holds the figures."
@@ -106,6 +111,7 @@ def quiet_notes(report: Mapping[str, Any]) -> list[str]:
     said = (
         "The reference strategy",
         "compute_smm carries no explicit stop loss and",
+        "The strategy returned no profit_target_hit",
         "The candles have",
         "A position was",
         "A signal on",
