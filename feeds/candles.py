@@ -28,6 +28,14 @@ class CandleError(Exception):
     """Candles cannot be used; the message says which rule, what was found and what to do."""
 
 
+class OtherTimeframe(CandleError):
+    """The candles are of another timeframe than the one asked for; ``found`` is theirs."""
+
+    def __init__(self, message: str, found: str) -> None:
+        super().__init__(message)
+        self.found = found
+
+
 class Gap(NamedTuple):
     """A hole in the candles: the open time of the candle before it and how many candles are missing."""
 
@@ -103,6 +111,7 @@ def check_candles(
         source: what messages call the place they came from, usually the file's name.
 
     Raises:
+        OtherTimeframe: the candles are of another known timeframe than ``timeframe``.
         CandleError: a timeframe that is not known; fewer than two candles; times that are not milliseconds, not
             strictly increasing or off the timeframe's grid; values that are not finite; a high below or a low above
             another price of its candle; a price that is not positive; a negative volume.
@@ -150,18 +159,26 @@ def _check_times(open_ms: IntArray, timeframe: str, source: str) -> None:
             "sort the candles by time and remove duplicates."
         )
     length = timeframe_ms(timeframe)
-    spacing = {ms: name for name, ms in TIMEFRAMES_MS.items()}.get(int(steps.min()))
-    if spacing is not None and int(steps.min()) > length and len(steps) > 1:
-        raise CandleError(
-            f"{source}: its candles are at least {spacing} apart, but the timeframe asked for is {timeframe}; "
-            "name the timeframe these candles have."
-        )
+    if int(steps.min()) > length and len(steps) > 1:
+        _refuse_other_timeframe(int(steps.min()), timeframe, source)
     off_grid = (open_ms - grid_offset_ms(timeframe)) % length != 0
     if off_grid.any():
+        if int(np.median(steps)) < length:  # a single candle astray is no other timeframe
+            _refuse_other_timeframe(int(np.median(steps)), timeframe, source)
         row = int(np.argmax(off_grid))
         raise CandleError(
             f"{source}: candle {iso_utc(int(open_ms[row]))} in row {row + 1} does not open on the {timeframe} grid; "
             "the file may be of another timeframe or time zone (times must be UTC open times)."
+        )
+
+
+def _refuse_other_timeframe(spacing_ms: int, timeframe: str, source: str) -> None:
+    found = {ms: name for name, ms in TIMEFRAMES_MS.items()}.get(spacing_ms)
+    if found is not None:
+        raise OtherTimeframe(
+            f"{source}: its candles are {found} apart, but the timeframe asked for is {timeframe}; "
+            "name the timeframe these candles have.",
+            found,
         )
 
 

@@ -10,16 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feeds.candles import CandleError, Candles, check_candles, refuse_unlikely_times
+from feeds.csv_cells import first_bad_cell
 from feeds.lines import CANDLE_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _NAME = re.compile(r"(?P<symbol>[^\s\-_./]+(?:_\d{6})?)-(?:mark-)?(?P<timeframe>\d+[mhdw])(?=[^0-9A-Za-z]|$)")
+_ENDINGS = (".parquet", ".csv", ".csv.gz")
 _PRICE_COLUMNS = ("open", "high", "low", "close")
 
 
-class CandleFileMissing(CandleError):
+class CandleUsageError(CandleError):
+    """A file was named in a way that cannot work, whatever is in it."""
+
+
+class CandleFileMissing(CandleUsageError):
     """The file named on the command line does not exist."""
 
 
@@ -46,6 +52,8 @@ def read_candles(path: Path, symbol: str | None = None, timeframe: str | None = 
 
     Raises:
         CandleFileMissing: there is no such file.
+        CandleUsageError: its ending is not known, or neither name nor arguments tell symbol and timeframe.
+        OtherTimeframe: its candles are of another timeframe than the one asked for.
         CandleError: anything else that is wrong with it.
     """
     _require_file(path)
@@ -53,7 +61,7 @@ def read_candles(path: Path, symbol: str | None = None, timeframe: str | None = 
     symbol, timeframe = symbol or named_symbol, timeframe or named_timeframe
     if symbol is None or timeframe is None:
         missing = "symbol" if symbol is None else "timeframe"
-        raise CandleError(
+        raise CandleUsageError(
             f"{path.name}: the name does not tell the {missing}; name the file like BTCUSDT-5m.csv or give --{missing}."
         )
     columns = _read_columns(path, CANDLE_COLUMNS, symbol)
@@ -89,7 +97,7 @@ def read_funding(path: Path) -> FundingRates:
 
 
 def _read_columns(path: Path, wanted: tuple[str, ...], symbol: str | None = None) -> dict[str, NDArray[Any]]:
-    table = _read_table(path)
+    table = _read_table(path, ("timestamp", *wanted))
     found = table.column_names
     lacking = [name for name in ("timestamp", *wanted) if name not in found]
     if lacking:
@@ -108,13 +116,17 @@ def _read_columns(path: Path, wanted: tuple[str, ...], symbol: str | None = None
     return columns
 
 
-def _read_table(path: Path) -> pa.Table:
+def _read_table(path: Path, wanted: tuple[str, ...]) -> pa.Table:
     import pyarrow as pa
 
     _require_file(path)
+    _require_known_ending(path)
     try:
         return _parse(path)
     except (OSError, EOFError, ValueError, pa.ArrowException) as problem:
+        bad = None if path.suffix == ".parquet" else first_bad_cell(path, wanted)
+        if bad is not None:
+            raise CandleError(f"{path.name}: {bad}; repair that line.") from problem
         # pyarrow's own first line names the row or the format; the rest is a dump of internals.
         detail = str(problem).strip().splitlines()[0][:160] if str(problem).strip() else type(problem).__name__
         raise CandleError(f"{path.name}: cannot be read ({detail}); give a CSV, CSV.gz or Parquet file.") from problem
@@ -131,22 +143,27 @@ def _require_file(path: Path) -> None:
         raise CandleFileMissing(f"{path}: this is a folder; name a candle file in it.")
 
 
+def _require_known_ending(path: Path) -> None:
+    if not path.name.endswith(_ENDINGS):
+        raise CandleUsageError(
+            f"{path.name}: the ending {path.suffix or 'nothing'} is not known; give a CSV, CSV.gz or Parquet file."
+        )
+
+
 def _parse(path: Path) -> pa.Table:
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
         return pq.read_table(path, memory_map=True, partitioning=None)
-    if path.suffixes[-2:] == [".csv", ".gz"] or path.suffix == ".csv":
-        import pyarrow as pa
-        from pyarrow import csv
+    import pyarrow as pa
+    from pyarrow import csv
 
-        if path.stat().st_size == 0:
-            raise ValueError("the file is empty")
-        compression = "gzip" if path.suffix == ".gz" else None
-        options = csv.ConvertOptions(strings_can_be_null=True, null_values=["", "NaN", "nan", "NA", "null"])
-        with pa.OSFile(str(path)) as raw, pa.input_stream(raw, compression=compression) as stream:
-            return csv.read_csv(stream, convert_options=options)
-    raise ValueError(f"the ending {path.suffix or 'nothing'} is not known")
+    if path.stat().st_size == 0:
+        raise ValueError("the file is empty")
+    compression = "gzip" if path.suffix == ".gz" else None
+    options = csv.ConvertOptions(strings_can_be_null=True, null_values=["", "NaN", "nan", "NA", "null"])
+    with pa.OSFile(str(path)) as raw, pa.input_stream(raw, compression=compression) as stream:
+        return csv.read_csv(stream, convert_options=options)
 
 
 def _refuse_other_symbols(path: Path, table: pa.Table, symbol: str | None) -> None:
@@ -168,9 +185,9 @@ def _floats(path: Path, table: pa.Table, name: str) -> NDArray[np.float64]:
     try:
         column = table.column(name).cast(pa.float64())
     except pa.ArrowException as problem:
-        raise CandleError(
-            f"{path.name}: column {name} holds {table.column(name).type} values, not numbers; repair the file."
-        ) from problem
+        bad = None if path.suffix == ".parquet" else first_bad_cell(path, (name,))
+        found = f"{bad}, not a number" if bad else f"column {name} holds {table.column(name).type} values, not numbers"
+        raise CandleError(f"{path.name}: {found}; repair the file.") from problem
     values: NDArray[np.float64] = column.to_numpy()
     return values
 
@@ -202,9 +219,10 @@ def _parse_iso(path: Path, column: pa.ChunkedArray) -> NDArray[np.int64]:
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
-            raise CandleError(
-                f"{path.name}: timestamp {text!r} in row {row + 1} is no time; give milliseconds UTC or ISO-8601."
-            ) from None
+            # a single bad cell turns a column of milliseconds into text: then this row is not the one to blame
+            bad = None if path.suffix == ".parquet" else first_bad_cell(path, ("timestamp",))
+            found = f"{bad}, which" if bad else f"timestamp {text!r} in row {row + 1}"
+            raise CandleError(f"{path.name}: {found} is no time; give milliseconds UTC or ISO-8601.") from None
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         stamps[row] = round(aware.timestamp() * 1000)
     return stamps

@@ -5,13 +5,15 @@
     │   └── SettingsError     2    a setting is unknown, malformed or out of range
     ├── RunFailed             1    the run cannot go on
     │   ├── MarketDataError   1    candles, mark candles or funding cannot be used
-    │   ├── OutputError       1    the run folder cannot be written; nothing half-written is left
+    │   ├── OutputError       1    a file or the run folder cannot be written; nothing half-written is left
     │   └── VenueError        1    the venue said no, or nothing, and the run must stop
     └── Interrupted         130    the person stopped the run
 
 ``feeds`` and ``strategy`` know nothing of this package and raise their own
 :class:`feeds.candles.CandleError` and :class:`strategy.contract.StrategyRefused`;
-the command line maps those to exit codes 1 and 3.
+the command line maps those to exit codes 1 and 3, and those of their kind that
+say that a file was named wrongly (:class:`feeds.files.CandleUsageError`,
+:class:`strategy.refusal.StrategyFileMissing`) to 2.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class MarketDataError(RunFailed):
 
 
 class OutputError(RunFailed):
-    """The run folder could not be written; what was begun has been removed."""
+    """A file or the run folder could not be written; what was begun has been removed, what was whole stays."""
 
 
 class VenueError(RunFailed):

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from strategy.refusal import StrategyRefused, did_you_mean, one_line, refused_by_exception
+from strategy.refusal import StrategyFileMissing, StrategyRefused, did_you_mean, one_line, refused_by_exception
 from strategy.siblings import folder_on_path, forget_siblings, sibling_sources
 from strategy.used_modules import STRATEGY_MODULE
 
@@ -76,7 +76,8 @@ def find_strategy(setting: Path | None) -> tuple[Path, str]:
     A setting that names no file is refused; nothing else is tried in its stead.
 
     Raises:
-        StrategyRefused: the path is missing, a folder, or no ordinary file.
+        StrategyFileMissing: there is nothing at that path.
+        StrategyRefused: it is a folder, or no ordinary file.
     """
     if setting is not None:
         path, origin = Path(setting).expanduser().absolute(), "setting"
@@ -91,9 +92,9 @@ def find_strategy(setting: Path | None) -> tuple[Path, str]:
     elif path.exists():
         found, remedy = "it is not an ordinary file", "Name a Python file."
     else:
-        found, remedy = (
-            "there is no such file",
-            "Correct STRATEGY_FILE (or --strategy), or leave it out to use the slot.",
+        raise StrategyFileMissing(
+            f"The strategy must be a Python file, and for {path} there is no such file. "
+            "Correct STRATEGY_FILE (or --strategy), or leave it out to use the slot."
         )
     raise StrategyRefused(f"The strategy must be a Python file, and for {path} {found}. {remedy}")
 

@@ -18,6 +18,10 @@ class StrategyRefused(Exception):
     """
 
 
+class StrategyFileMissing(StrategyRefused):
+    """There is nothing at the path that should be the strategy file; it was named wrongly, not written wrongly."""
+
+
 def refused_by_exception(error: BaseException, action: str, file: str) -> StrategyRefused:
     """Return the refusal for ``error``, which the user's code raised.
 

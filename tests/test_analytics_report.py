@@ -200,6 +200,11 @@ def test_a_stop_that_was_switched_on_is_named_with_its_distance():
         ({"strategy_is_reference": True}, "not SMM v4.1"),
         ({"has_profit_target": False}, "no profit_target_hit column"),
         ({"funding_modelled": False}, "Funding not modelled"),
+        (
+            {"funding_modelled": False, "symbols": ("BTCUSDT", "ETHUSDT"), "without_funding": ("ETHUSDT",)},
+            "Funding not modelled for ETHUSDT: no funding rates were given, so holding a position there cost",
+        ),
+        ({"remarks": ("Something about the files.",)}, "Something about the files."),
         ({"gaps": 1, "missing_candles": 3}, "1 gap with 3 candles missing"),
         ({"columns_from_cache": ("BTCUSDT",)}, "columns were read from the cache beside the candles"),
         ({"columns_from_cache": ("ETHUSDT",), "symbols": ("BTCUSDT", "ETHUSDT")}, "columns of ETHUSDT were read from"),
@@ -213,6 +218,17 @@ def test_the_symbols_whose_columns_came_from_the_cache_are_named():
     assert build_report(EMPTY, curve(), INFO)["columns_from_cache"] == []
     report = build_report(EMPTY, curve(), replace(INFO, columns_from_cache=("BTCUSDT",)))
     assert report["columns_from_cache"] == ["BTCUSDT"]
+
+
+def test_a_symbol_the_account_has_funding_of_is_not_said_to_be_without() -> None:
+    info = replace(INFO, symbols=("BTCUSDT", "ETHUSDT"), funding_modelled=False)
+    assert build_report(EMPTY, curve(), info)["symbols_without_funding"] == ["BTCUSDT", "ETHUSDT"]
+    settled = EMPTY._replace(ledger_entries=[LedgerEntry(START, "funding", "ETHUSDT", -1.0, 999.0, 0.0, 0.0)])
+    report = build_report(settled, curve(), info)
+    assert (report["funding_modelled"], report["symbols_without_funding"]) == (False, ["BTCUSDT"])
+    assert not any("holding a position cost and earned nothing" in note for note in report["notes"])
+    both = [LedgerEntry(START, "funding", symbol, 1.0, 1001.0, 0.0, 0.0) for symbol in info.symbols]
+    assert build_report(EMPTY._replace(ledger_entries=both), curve(), info)["funding_modelled"] is True
 
 
 def test_the_file_is_strict_json_and_reads_back(tmp_path):

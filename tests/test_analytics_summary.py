@@ -37,12 +37,32 @@ def test_undefined_figures_say_why():
 
 
 @pytest.mark.parametrize(
+    ("funding", "changes", "text"),
+    [
+        (5.5, {}, "5.50 received"),
+        (-5_540.26, {}, "5,540.26 paid"),
+        (0.0, {}, "0.00 received"),
+        (0.0, {"funding_modelled": False}, "not modelled"),
+        (
+            -750.93,
+            {"funding_modelled": False, "symbols": ("BTCUSDT", "ETHUSDT"), "without_funding": ("ETHUSDT",)},
+            "750.93 paid (ETHUSDT: not modelled)",
+        ),
+    ],
+)
+def test_funding_is_paid_or_received_or_not_modelled(funding, changes, text):
+    record = EMPTY._replace(trades=[TRADES[0]._replace(funding_usdt=funding)])
+    assert dict(summary_rows(report(record, **changes)))["Fees / funding"] == f"1.00 paid / {text}"
+
+
+@pytest.mark.parametrize(
     ("record", "changes", "loud"),
     [
         (EMPTY, {"strategy_is_reference": True}, "REFERENCE STRATEGY in use"),
         (EMPTY._replace(trades=TRADES), {}, "1 LIQUIDATION: the whole margin"),
         (EMPTY._replace(trades=TRADES[2:] * 2), {}, "2 LIQUIDATIONS"),
         (EMPTY, {}, "NO STOP LOSS"),
+        (EMPTY, {"has_profit_target": False}, "NO PROFIT TARGET: compute_smm returned no profit_target_hit column"),
         (EMPTY._replace(skipped_entries=[SkippedEntry(0, "B", "long", "x")]), {}, "1 ENTRY SKIPPED"),
         (EMPTY._replace(skipped_entries=[SkippedEntry(0, "B", "long", "x")] * 2), {}, "2 ENTRIES SKIPPED"),
         (
@@ -85,8 +105,9 @@ def test_square_brackets_in_names_are_text_not_markup(capsys):
 
 
 def test_a_sentence_is_not_said_twice(capsys):
-    print_summary(report(strategy_is_reference=True, funding_modelled=False))
+    print_summary(report(strategy_is_reference=True, funding_modelled=False, has_profit_target=False))
     out = " ".join(capsys.readouterr().out.split())
     assert out.count("not SMM v4.1") == 1
     assert out.count("Funding not modelled") == 1
+    assert out.count("profit_target_hit") == 1
     assert out.count("4.5-5 %") == 1

@@ -13,8 +13,10 @@ import pytest
 from test_analytics_report import EMPTY, INFO, TRADES
 
 from smm_bt.analytics.equity import EquityCurve
+from smm_bt.analytics.metrics import daily_returns
 from smm_bt.analytics.report import build_report
 from smm_bt.analytics.tearsheet import write_tearsheet
+from smm_bt.analytics.tearsheet_calendar import worst_falls
 from smm_bt.errors import OutputError
 
 DAY = 86_400_000
@@ -59,8 +61,8 @@ def test_figures_are_worked_from_daily_returns_at_365_a_year_starting_at_the_ini
 
 
 def test_rolling_charts_appear_once_there_is_half_a_year(season, tmp_path):
-    assert season.count("<svg") == 12
-    assert tearsheet(tmp_path, [1010.0, 1000.0, 1020.0] * 20).count("<svg") == 9
+    assert season.count("<svg") == 11
+    assert tearsheet(tmp_path, [1010.0, 1000.0, 1020.0] * 20).count("<svg") == 7
 
 
 def test_nothing_is_loaded_from_anywhere(season):
@@ -163,3 +165,80 @@ def test_nothing_is_printed_while_drawing_even_on_a_machine_without_the_fonts(tm
 def test_a_fall_that_begins_on_the_first_day_and_never_recovers_has_its_drawdown(tmp_path):
     page = tearsheet(tmp_path, [980.0, 900.0, 920.0, 800.0])
     assert metric(page, "Max Drawdown") == "-20.0%"
+
+
+def days_of(values, start=START):
+    return daily_returns(start + np.arange(len(values)) * DAY, np.array(values, float), 1000.0)
+
+
+def table(page, title):
+    """The rows of the table below a heading, each as its cells."""
+    rows = re.findall(r"<tr>(.*?)</tr>", page.split(f"<h3>{title}</h3>")[1].split("</table>")[0], re.DOTALL)
+    return [re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", row) for row in rows]
+
+
+def test_each_year_stands_under_its_own_bar(tmp_path):
+    page = tearsheet(tmp_path, [1100.0] * 92 + [880.0] * 100)  # October 2024 to April 2025
+    bars = page.split('<svg class="years"')[1].split("</svg>")[0]
+    assert re.findall(r'<text x="([\d.]+)"[^>]*>([^<]+)</text>', bars)[1:] == [
+        ("225.0", "+10.00%"),
+        ("225.0", "2024"),
+        ("575.0", "-20.00%"),
+        ("575.0", "2025"),
+    ]
+    assert table(page, "Years")[1:] == [["2024", "+10.00%"], ["2025", "-20.00%"]]
+    assert "EOY Returns" not in page
+
+
+def test_a_year_alone_has_its_bar_and_its_name(tmp_path):
+    bars = tearsheet(tmp_path, [1010.0, 1000.0, 1020.0]).split('<svg class="years"')[1].split("</svg>")[0]
+    assert ">2024</text>" in bars
+    assert ">+2.00%</text>" in bars
+
+
+def test_the_day_before_a_fall_puts_no_year_and_no_month_into_the_page(tmp_path):
+    start = 1_735_689_600_000  # 2025-01-01
+    curve = EquityCurve(start + np.arange(3, dtype=np.int64) * DAY, np.array([900.0, 800.0, 850.0]), np.zeros(3))
+    report = build_report(EMPTY, curve, replace(INFO, timeframe="1d", timeframe_ms=DAY))
+    write_tearsheet(tmp_path / "tearsheet.html", report, curve)
+    page = (tmp_path / "tearsheet.html").read_text(encoding="utf-8")
+    assert table(page, "Years")[1:] == [["2025", "-15.00%"]]
+    assert table(page, "Monthly returns (%)")[1:] == [["2025", "-15.00", *[""] * 11]]
+
+
+def test_months_outside_the_run_are_empty_and_not_zero(tmp_path):
+    page = tearsheet(tmp_path, [1010.0] * 31 + [1010.0] * 30 + [999.9] * 31 + [1000.0] * 20)
+    assert table(page, "Monthly returns (%)")[1:] == [
+        ["2024", *[""] * 9, "1.00", "0.00", "-1.00"],
+        ["2025", "0.01", *[""] * 11],
+    ]
+
+
+def test_the_spread_of_months_is_drawn_from_three_months_on(tmp_path, season):
+    assert "Distribution of Monthly Returns" in drawn_words(season)
+    assert "Distribution of Monthly Returns" not in drawn_words(tearsheet(tmp_path, [1010.0, 1000.0, 1020.0] * 20))
+
+
+def drawn_words(page):
+    """What the drawings say: matplotlib leaves each text as a comment before its outlines."""
+    return re.findall(r"<!-- (.*?) -->", page)
+
+
+def test_a_drawdown_that_lasts_to_the_end_is_not_recovered(tmp_path):
+    page = tearsheet(tmp_path, [1100.0, 990.0, 1100.0, 1200.0, 900.0, 1000.0])
+    assert table(page, "Worst drawdowns, daily")[1:] == [
+        ["2024-10-05", "not recovered", "-25.00%", "2"],
+        ["2024-10-02", "2024-10-03", "-10.00%", "1"],
+    ]
+
+
+def test_a_drawdown_from_the_first_day_begins_there():
+    (fall,) = worst_falls(days_of([900.0, 950.0, 1000.0]))
+    assert (fall.begin_ms, fall.recovered_ms, fall.days) == (START, START + 2 * DAY, 2)
+    assert fall.depth == pytest.approx(-0.1)
+    assert worst_falls(days_of([1000.0, 1001.0])) == []
+
+
+def test_a_run_without_a_drawdown_says_that_there_was_none(tmp_path):
+    page = tearsheet(tmp_path, [1010.0, 1020.0, 1030.0])
+    assert "There was none." in page.split("Worst drawdowns, daily")[1]

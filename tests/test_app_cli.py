@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 import pytest
 from made_files import (
+    DAY_MS,
     FIVE_MINUTES_MS,
     FLIPPING_STRATEGY,
     HEADER,
@@ -106,7 +107,37 @@ REFUSED: dict[str, Refused] = {
     "empty file": Refused(1, "the file is empty", content(CSV, b"")),
     "only a header": Refused(1, "there are no candles in it", rows(lambda r: [])),
     "one candle": Refused(1, "there is only one candle", rows(lambda r: r[:1])),
-    "another timeframe": Refused(1, "does not open on the 1h grid", arguments=(*WITH, "--timeframe", "1h")),
+    "another timeframe": Refused(
+        2, "its candles are 5m apart, but the timeframe asked for is 1h", arguments=(*WITH, "--timeframe", "1h")
+    ),
+    "a shorter timeframe": Refused(2, "its candles are 5m apart", arguments=(*WITH, "--timeframe", "1m")),
+    "a name of another timeframe": Refused(
+        1, "its candles are 5m apart", lambda f: (f / CSV).rename(f / "BTCUSDT-1h.csv"), ("BTCUSDT-1h.csv", *WITH[2:])
+    ),
+    "another symbol": Refused(
+        2, "BTCUSDT-5m.csv holds another symbol than --symbol ETHUSDT", arguments=(*WITH, "--symbol", "ETHUSDT")
+    ),
+    "a name that tells nothing": Refused(
+        2,
+        "candles.csv: the name does not tell the symbol",
+        lambda f: (f / CSV).rename(f / "candles.csv"),
+        ("candles.csv",),
+    ),
+    "a name without timeframe": Refused(
+        2,
+        "candles.csv: the name does not tell the timeframe",
+        lambda f: (f / CSV).rename(f / "candles.csv"),
+        ("candles.csv", "--symbol", "BTCUSDT"),
+    ),
+    "unknown ending": Refused(
+        2,
+        "the ending .txt is not known",
+        lambda f: (f / CSV).rename(f / "BTCUSDT-5m.txt"),
+        ("BTCUSDT-5m.txt",),
+    ),
+    "no number": Refused(
+        1, "column close holds 'abc' in line 17", rows(lambda r: [*r[:15], (*r[15][:4], "abc", 1), *r[16:]])
+    ),
     "unknown timeframe": Refused(
         2, "TIMEFRAME='7m' (command line): use one of", arguments=(*WITH, "--timeframe", "7m")
     ),
@@ -115,9 +146,17 @@ REFUSED: dict[str, Refused] = {
     "no stored candles": Refused(2, "There are no SOLUSDT candles in data", arguments=("--symbol", "SOLUSDT")),
     "a symbol twice": Refused(2, "BTCUSDT is named twice", arguments=(*WITH, CSV)),
     "an empty range": Refused(1, "0 of its 600 candles", arguments=(*WITH, "--since", "2030-01-01")),
+    "since after until": Refused(
+        2,
+        "--since 2025-02-01 is after --until 2025-01-01",
+        arguments=(*WITH, "--since", "2025-02-01", "--until", "2025-01-01"),
+    ),
+    "since is until": Refused(
+        2, "is the same as --until", arguments=(*WITH, "--since", "2025-02-01", "--until", "2025-02-01")
+    ),
     "no date": Refused(2, "--since soon: this is no date", arguments=(*WITH, "--since", "soon")),
     # strategy files
-    "strategy missing": Refused(3, "there is no such file", arguments=(*WITH[:3], "none.py")),
+    "strategy missing": Refused(2, "there is no such file", arguments=(*WITH[:3], "none.py")),
     "strategy not python": Refused(3, "does not parse", strategy("def compute_smm(df:\n")),
     "strategy with a missing package": Refused(3, "no_such_package", strategy("import no_such_package\n")),
     "strategy that raises on import": Refused(3, "ZeroDivisionError", strategy("1 / 0\n")),
@@ -166,6 +205,26 @@ REFUSED: dict[str, Refused] = {
         "do not cover BTCUSDT",
         lambda folder: write_csv(folder / "mark.csv", [r[:5] for r in made_rows(9)], HEADER[:5]),
         (*WITH, "--mark", "mark.csv"),
+    ),
+    "mark candles of another timeframe": Refused(
+        2,
+        "--mark mark.csv: its candles are 1m apart, and BTCUSDT is replayed on 5m",
+        lambda folder: write_csv(folder / "mark.csv", [r[:5] for r in made_rows(99, step_ms=60_000)], HEADER[:5]),
+        (*WITH, "--mark", "mark.csv"),
+    ),
+    "mark candles named of another timeframe": Refused(
+        2,
+        "--mark BTCUSDT-mark-1h.csv: these are 1h candles by the file's name",
+        lambda folder: write_csv(folder / "BTCUSDT-mark-1h.csv", [r[:5] for r in made_rows(9)], HEADER[:5]),
+        (*WITH, "--mark", "BTCUSDT-mark-1h.csv"),
+    ),
+    "funding of another year": Refused(
+        2,
+        "--funding rates.csv: its rates are from 2025-12-31",
+        lambda folder: write_csv(
+            folder / "rates.csv", [(NEW_YEAR_MS + 364 * DAY_MS, 0.0001)], ("timestamp", "funding_rate")
+        ),
+        (*WITH, "--funding", "rates.csv"),
     ),
     "funding broken": Refused(1, "column funding_rate is missing", arguments=(*WITH, "--funding", CSV)),
     # the output and the command itself
@@ -377,17 +436,21 @@ def test_whenever_the_interrupt_comes_the_run_folder_is_whole_or_absent(after: f
 # full disks and forbidden places
 
 
-@pytest.mark.parametrize("limit", [500, 20_000])
-def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(limit: int, tmp_path: Path) -> None:
-    folder = furnish(tmp_path)
-    before = everything_in(folder)
-    limited = (
+def limited(limit: int) -> str:
+    """Source of the program on a machine where no file may be larger than ``limit`` bytes."""
+    return (
         "import resource, runpy, sys\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
         "sys.argv[0] = 'smm-bt'\nrunpy.run_module('smm_bt', run_name='__main__')"
     )
+
+
+@pytest.mark.parametrize("limit", [500, 20_000])
+def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(limit: int, tmp_path: Path) -> None:
+    folder = furnish(tmp_path)
+    before = everything_in(folder)
     done = subprocess.run(
-        [sys.executable, "-c", limited, "replay", *WITH, "--out", "deep/run", "--no-cache"],
+        [sys.executable, "-c", limited(limit), "replay", *WITH, "--out", "deep/run", "--no-cache"],
         cwd=folder,
         env=child_environment(PYTHONDONTWRITEBYTECODE="1"),
         capture_output=True,
@@ -399,6 +462,49 @@ def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(limit: int, tmp_pa
     assert "Nothing half-written is left" in done.stderr
     assert "Traceback" not in done.stderr
     assert everything_in(folder) == before
+
+
+def test_a_page_that_cannot_be_drawn_leaves_the_figures_and_the_command_that_draws_it(tmp_path: Path) -> None:
+    folder = furnish(tmp_path)
+    # a chart is above the limit, the figures of 600 candles and the tearsheet of their two days are below it
+    done = subprocess.run(
+        [sys.executable, "-c", limited(300_000), "replay", *WITH, "--out", "run", "--no-tearsheet", "--no-cache"],
+        cwd=folder,
+        env=child_environment(PYTHONDONTWRITEBYTECODE="1"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == (
+        "smm-bt: The figures are complete in run, but chart.html could not be drawn (File too large); draw what is "
+        f"missing with: smm-bt report run --candles {CSV}\n"
+    )
+    assert sorted(os.listdir(folder / "run")) == sorted(FIGURES)
+    assert "Final equity" in done.stdout
+    drawn = smm_bt("report", "run", "--candles", CSV, cwd=folder)
+    assert drawn.returncode == 0, drawn.stderr
+    assert (folder / "run" / "chart.html").stat().st_size > 300_000
+
+
+def test_an_interrupt_while_a_page_is_drawn_says_what_is_there(tmp_path: Path) -> None:
+    folder = furnish(tmp_path)
+    source = (
+        "import sys\nfrom smm_bt.app import replay\nfrom smm_bt.app.cli import main\n"
+        "def interrupted(result, path):\n    raise KeyboardInterrupt\n"
+        "replay._draw_tearsheet = interrupted\nsys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", source, "replay", *WITH, "--out", "run"],
+        cwd=folder,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Interrupted: the figures are complete in run, but tearsheet.html and chart.html could not" in done.stderr
+    assert sorted(os.listdir(folder / "run")) == sorted(FIGURES)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from made_files import FIVE_MINUTES_MS, HEADER, NEW_YEAR_MS, made_rows, write_csv
 
-from feeds.candles import CandleError
+from feeds.candles import CandleError, OtherTimeframe
 from smm_bt.app.inputs import ReplayFiles, read_inputs
 from smm_bt.app.settings import Settings
 from smm_bt.errors import MarketDataError, SmmBtError, UsageError
@@ -26,8 +26,8 @@ def eth(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "ETHUSDT-5m.csv", made_rows(40))
 
 
-def mark_file(path: Path, count: int = 40) -> Path:
-    return write_csv(path, [row[:5] for row in made_rows(count)], HEADER[:5])
+def mark_file(path: Path, count: int = 40, step_ms: int = FIVE_MINUTES_MS) -> Path:
+    return write_csv(path, [row[:5] for row in made_rows(count, step_ms=step_ms)], HEADER[:5])
 
 
 def funding_file(path: Path, rate: float = 0.0001) -> Path:
@@ -151,6 +151,64 @@ def test_the_only_funding_file_must_not_name_another_symbol(btc: Path, tmp_path:
         option = "funding" if "funding" in other else "mark"
         path = funding_file(tmp_path / other) if option == "funding" else mark_file(tmp_path / other)
         assert "does not belong to" in refusal(UsageError, candles=[btc], **{option: [path]})
+
+
+def test_funding_that_covers_none_of_the_candles_is_refused(btc: Path, tmp_path: Path) -> None:
+    for first in (NEW_YEAR_MS - HOUR_MS, NEW_YEAR_MS + 40 * FIVE_MINUTES_MS):
+        path = write_csv(tmp_path / "f.csv", [(first, 0.0001)], ("timestamp", "funding_rate"))
+        message = refusal(UsageError, candles=[btc], funding=[path])
+        assert message.startswith("--funding f.csv: its rates are from ")
+        assert "and the candles of BTCUSDT from 2025-01-01T00:00:00Z to 2025-01-01T03:20:00Z" in message
+
+
+def test_a_range_between_two_settlements_is_covered(btc: Path, tmp_path: Path) -> None:
+    times = [NEW_YEAR_MS - HOUR_MS, NEW_YEAR_MS + 7 * HOUR_MS]
+    path = write_csv(tmp_path / "f.csv", [(time, 0.0001) for time in times], ("timestamp", "funding_rate"))
+    history = read(candles=[btc], funding=[path])["BTCUSDT"]
+    assert (history.funding_modelled, dict(history.settlements)) == (True, {})
+
+
+def remarks(**files: Any) -> list[str]:
+    return read_inputs(ReplayFiles(**files), Settings()).remarks
+
+
+def test_days_without_a_funding_rate_are_named_and_eight_hours_are_not(tmp_path: Path) -> None:
+    candles = write_csv(tmp_path / "BTCUSDT-1h.csv", made_rows(24 * 20, step_ms=HOUR_MS))
+    mark = mark_file(tmp_path / "BTCUSDT-mark-1h.csv", 24 * 20, HOUR_MS)
+
+    def said(*hours: int) -> list[str]:
+        rows = [(NEW_YEAR_MS + hour * HOUR_MS, 0.0001) for hour in hours]
+        path = write_csv(tmp_path / "BTCUSDT-funding.csv", rows, ("timestamp", "funding_rate"))
+        return remarks(candles=[candles], mark=[mark], funding=[path])
+
+    assert said(*range(8, 480, 8)) == []
+    (late,) = said(*range(72, 480, 8))
+    assert "no funding rate between 2025-01-01T00:00:00Z and 2025-01-04T00:00:00Z (3.0 days)" in late
+    (early,) = said(*range(0, 401, 8))
+    assert "between 2025-01-17T16:00:00Z and 2025-01-21T00:00:00Z (3.3 days)" in early
+    (hole,) = said(*range(0, 100, 4), *range(200, 480, 4))
+    assert "between 2025-01-05T00:00:00Z and 2025-01-09T08:00:00Z (4.3 days)" in hole
+    assert "a position in BTCUSDT cost and earned nothing there" in hole
+
+
+def test_without_mark_candles_the_report_says_what_decided_liquidations(btc: Path, eth: Path, tmp_path: Path) -> None:
+    (note,) = remarks(candles=[btc, eth])
+    assert note.startswith("Liquidations were checked on last prices: no mark-price candles were given.")
+    mark = mark_file(tmp_path / "BTCUSDT-mark-5m.csv")
+    assert remarks(candles=[btc, eth], mark=[mark])[0].startswith("Liquidations of ETHUSDT were checked on last prices")
+    assert remarks(candles=[btc], mark=[mark]) == []
+
+
+def test_another_symbol_or_timeframe_than_the_files_own_is_refused(btc: Path, tmp_path: Path) -> None:
+    assert "BTCUSDT-5m.csv holds another symbol than --symbol ETHUSDT" in refusal(
+        UsageError, candles=[btc], symbols=["ETHUSDT"]
+    )
+    for timeframe in ("1m", "1h"):
+        message = refusal(UsageError, {"TIMEFRAME": timeframe}, candles=[btc])
+        assert f"its candles are 5m apart, but the timeframe asked for is {timeframe}" in message
+    misnamed = write_csv(tmp_path / "BTCUSDT-1h.csv", made_rows(40))
+    assert "its candles are 5m apart" in refusal(OtherTimeframe, candles=[misnamed])
+    assert read({"TIMEFRAME": "5m"}, candles=[misnamed])["BTCUSDT"].candles.timeframe == "5m"
 
 
 def test_bad_candles_are_refused_at_the_door(tmp_path: Path) -> None:

@@ -56,3 +56,30 @@ def test_the_help_never_calls_it_a_test_venue(capsys: pytest.CaptureFixture[str]
     text = capsys.readouterr().out
     assert "embedded exchange" in text
     assert "testnet" not in text.lower()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--candles", "BTCUSDT-5m.csv"], 1, "BTCUSDT-5m.csv: column close holds 'abc' in line 3, not a number."),
+        (["--candles", "gone-5m.csv"], 2, "gone-5m.csv: there is no such file; check the path."),
+        (["--candles", "."], 2, ".: this is no ordinary file; check the path."),
+        (["--funding", "BTCUSDT-funding.csv"], 2, "BTCUSDT-funding.csv: there is no such file; check the path."),
+        (["--brackets", "none.json"], 2, "none.json: there is no such file; check the path."),
+        (["--brackets", "."], 1, ".: cannot be read or written (Is a directory)."),
+        (["--symbols", "NOSUCHUSDT"], 2, "NOSUCHUSDT is not in the exchange information."),
+    ],
+)
+def test_what_cannot_be_served_ends_with_a_sentence_and_its_code(
+    options: list[str],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "timestamp,open,high,low,close\n1735689600000,1,1,1,1\n1735689900000,1,1,1,abc\n"
+    Path("BTCUSDT-5m.csv").write_text(text)
+    assert main(options) == code
+    assert capsys.readouterr().err == f"smm-bt emulator: {message}\n"

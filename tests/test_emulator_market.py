@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smm_bt.emulator import EmulatorConfig, EmulatorThread
-from smm_bt.emulator.candles import CandleFileError, CandleSeries, read_candles, read_funding
+from smm_bt.emulator.candles import CandleContentError, CandleFileError, CandleSeries, read_candles, read_funding
 from smm_bt.emulator.instruments import load_instruments
 from smm_bt.emulator.made_market import make_candles
 from smm_bt.emulator.tape import Tape
@@ -107,15 +107,25 @@ def test_csv_gz_and_parquet_files_with_ms_or_iso_times_read_the_same(tmp_path: P
         ("", "header"),
         ("timestamp,open,high,low\n1,2,3,4\n", "'close' is missing"),
         ("timestamp,open,high,low,close\n2,1,1,1,1\n1,1,1,1,1\n", "ascending"),
-        ("timestamp,open,high,low,close\n1,1,1,1,much\n", "not a number"),
-        ("timestamp,open,high,low,close\n1,1,1,1,nan\n", "finite"),
-        ("timestamp,open,high,low,close\n1,1,1,0,1\n", "above zero"),
+        ("timestamp,open,high,low,close\n1,1,1,1,1\n2,1,1,1,much\n", "close holds 'much' in line 3, not a number"),
+        ("timestamp,open,high,low,close\n1,1,1,1,nan\n", "close holds 'nan' in line 2, not a finite number"),
+        ("timestamp,open,high,low,close\n1,1,1,0,1\n", "low holds '0' in line 2; .* above zero"),
+        ("timestamp,open,high,low,close\nsoon,1,1,1,1\n", "timestamp holds 'soon' in line 2, no time"),
+        ("timestamp,open,high,low,close\n1,1,1,1,1\n2,1,1\n", "line 3 has 3 cells, the header 5"),
     ],
 )
 def test_an_unusable_candle_file_is_refused_with_the_rule_it_breaks(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "BTCUSDT-5m.csv"
     path.write_text(text)
-    with pytest.raises(CandleFileError, match=message):
+    with pytest.raises(CandleContentError, match=message):
+        read_candles(path)
+
+
+@pytest.mark.parametrize("name", ["BTCUSDT-5m.csv", "BTCUSDT-5m.csv.gz", "BTCUSDT-5m.parquet"])
+def test_garbage_is_refused_as_content(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(bytes(range(256)))
+    with pytest.raises(CandleContentError, match="cannot be read"):
         read_candles(path)
 
 

@@ -129,12 +129,12 @@ def test_other_units_than_milliseconds_are_refused(divisor: float, unit: str) ->
 
 def test_candles_of_a_shorter_timeframe_than_asked_are_refused() -> None:
     message = refusal(made_rows(20), "1h")
-    assert "does not open on the 1h grid; the file may be of another timeframe" in message
+    assert "its candles are 5m apart, but the timeframe asked for is 1h" in message
 
 
 def test_candles_of_a_longer_timeframe_than_asked_are_refused_and_not_taken_for_gaps() -> None:
     message = refusal(made_rows(5, step_ms=HOUR_MS), "5m")
-    assert "at least 1h apart, but the timeframe asked for is 5m" in message
+    assert "its candles are 1h apart, but the timeframe asked for is 5m" in message
 
 
 def test_two_candles_far_apart_may_be_a_gap() -> None:

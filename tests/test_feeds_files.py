@@ -210,7 +210,9 @@ def test_an_unknown_timeframe_in_the_name_is_refused(tmp_path: Path) -> None:
 
 def test_candles_of_another_timeframe_than_asked_are_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "BTCUSDT-5m.csv", made_rows(30))
-    assert "does not open on the 1h grid" in refusal(lambda: read_candles(path, timeframe="1h"))
+    assert "its candles are 5m apart, but the timeframe asked for is 1h" in refusal(
+        lambda: read_candles(path, timeframe="1h")
+    )
     hourly = write_csv(tmp_path / "BTCUSDT-1h.csv", made_rows(30, step_ms=12 * FIVE_MINUTES_MS))
     assert "the timeframe asked for is 5m" in refusal(lambda: read_candles(hourly, timeframe="5m"))
 
@@ -323,7 +325,7 @@ def test_a_panel_of_several_symbols_is_refused_with_their_number(tmp_path: Path)
 def test_a_line_with_too_few_cells_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "BTCUSDT-5m.csv"
     path.write_text(csv_text(ROWS) + "1735690500000,100\n")
-    assert "Expected 6 columns, got 2" in refusal(lambda: read_candles(path))
+    assert "line 5 has 2 cells, the header 6; repair that line" in refusal(lambda: read_candles(path))
 
 
 # rows
@@ -347,7 +349,28 @@ def test_one_candle_is_refused(tmp_path: Path) -> None:
 
 def test_words_for_prices_are_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "BTCUSDT-5m.csv", [(row[0], "high", *row[2:]) for row in ROWS])
-    assert "column open holds string values, not numbers" in refusal(lambda: read_candles(path))
+    assert "column open holds 'high' in line 2, not a number" in refusal(lambda: read_candles(path))
+
+
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
+@pytest.mark.parametrize("line", [17, 30_000])
+def test_a_cell_that_is_no_number_is_named_with_its_column_and_line(line: int, ending: str, tmp_path: Path) -> None:
+    rows = made_rows(30_100)
+    rows[line - 2] = (*rows[line - 2][:4], "abc", 1.0)
+    path = write_csv(tmp_path / f"BTCUSDT-5m{ending}", rows)
+    assert f"BTCUSDT-5m{ending}: column close holds 'abc' in line {line}" in refusal(lambda: read_candles(path))
+
+
+def test_a_bad_time_far_down_is_named_with_its_line(tmp_path: Path) -> None:
+    rows = made_rows(30_100)
+    rows[29_998] = ("soon", *rows[29_998][1:])
+    path = write_csv(tmp_path / "BTCUSDT-5m.csv", rows)
+    assert "column timestamp holds 'soon' in line 30000" in refusal(lambda: read_candles(path))
+
+
+def test_a_bad_time_among_milliseconds_is_named_and_not_the_first_row(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "BTCUSDT-5m.csv", [*ROWS, ("soon", *ROWS[0][1:])])
+    assert "column timestamp holds 'soon' in line 5, which is no time" in refusal(lambda: read_candles(path))
 
 
 @pytest.mark.parametrize("cell", ["", "nan", "NaN", "NA", "null", "inf", "-inf"])
@@ -375,8 +398,11 @@ def test_bad_rows_of_a_file_are_refused_with_time_and_row(bad: str, tmp_path: Pa
 
 
 BAD_TIMES = {
-    "words": (["first", "second", "third"], "timestamp 'first' in row 1 is no time"),
-    "slashes": ([f"2025/01/01 00:{5 * n:02}" for n in range(3)], "timestamp '2025/01/01 00:00' in row 1 is no time"),
+    "words": (["first", "second", "third"], "column timestamp holds 'first' in line 2, which is no time"),
+    "slashes": (
+        [f"2025/01/01 00:{5 * n:02}" for n in range(3)],
+        "timestamp holds '2025/01/01 00:00' in line 2, which is no",
+    ),
     "seconds": ([t // 1000 for t in TIMES], "is no date of this century in milliseconds UTC"),
     "microseconds": ([t * 1000 for t in TIMES], "is no date of this century in milliseconds UTC"),
     "halves": ([f"{t}.5" for t in TIMES], "timestamps are not whole milliseconds"),
@@ -443,7 +469,7 @@ BAD_FUNDING: dict[str, tuple[list[Row], str]] = {
     "unordered": ([(NEW_YEAR_MS + 1, 0.1), (NEW_YEAR_MS, 0.1)], "row 2 is not later than the row before it"),
     "twice": ([(NEW_YEAR_MS, 0.1), (NEW_YEAR_MS, 0.1)], "row 2 is not later"),
     "seconds": ([(NEW_YEAR_MS // 1000, 0.1)], "is no date of this century in milliseconds"),
-    "a word": ([(NEW_YEAR_MS, "much")], "column funding_rate holds string values"),
+    "a word": ([(NEW_YEAR_MS, "much")], "column funding_rate holds 'much' in line 2"),
 }
 
 

@@ -107,8 +107,9 @@ def info_text(info: RunInfo) -> str:
 def info_from_text(text: str) -> RunInfo:
     """Return what info_text wrote."""
     values = json.loads(text)
-    values["symbols"] = tuple(values["symbols"])
-    values["columns_from_cache"] = tuple(values.get("columns_from_cache", ()))
+    for name in ("symbols", "without_funding", "remarks", "columns_from_cache"):
+        if name in values:  # a journal of an older version has only the first
+            values[name] = tuple(values[name])
     return RunInfo(**values)
 
 

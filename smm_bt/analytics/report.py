@@ -35,7 +35,7 @@ def build_report(record: RunRecord, equity: EquityCurve, info: RunInfo) -> Repor
         **_account_part(record, equity, info),
         "open_position": _one_or_many([_open_position(position) for position in record.open_positions]),
         "pending_signal": _one_or_many([_pending_signal(signal) for signal in record.pending_signals]),
-        **_circumstances(info),
+        **_circumstances(record, info),
         "notes": _notes(record, info),
     }
 
@@ -113,7 +113,8 @@ def _one_or_many(objects: list[Report]) -> object:
     return objects[0] if len(objects) == 1 else objects
 
 
-def _circumstances(info: RunInfo) -> Report:
+def _circumstances(record: RunRecord, info: RunInfo) -> Report:
+    without = _without_funding(record, info)
     return {
         "run_id": info.run_id,
         "mode": str(info.mode),
@@ -130,12 +131,14 @@ def _circumstances(info: RunInfo) -> Report:
         "strategy_sha256": info.strategy_sha256,
         "strategy_is_reference": info.strategy_is_reference,
         "columns_from_cache": list(info.columns_from_cache),
+        "has_profit_target": info.has_profit_target,
         "engine": info.engine,
         "engine_reason": info.engine_reason,
         "leverage": info.leverage,
         "risk_fraction": info.risk_fraction,
         "stop_loss_percent": info.stop_loss_percent,
-        "funding_modelled": info.funding_modelled,
+        "funding_modelled": not without,
+        "symbols_without_funding": without,
         "settings": dict(info.settings),
     }
 
@@ -153,12 +156,10 @@ def _notes(record: RunRecord, info: RunInfo) -> list[str]:
             "The strategy returned no profit_target_hit column: positions were closed by signals only, "
             "apart from stops and liquidations."
         )
-    if not info.funding_modelled:
-        notes.append(
-            "Funding not modelled: no funding rates were given, so holding a position cost and earned nothing."
-        )
     if info.columns_from_cache:
         notes.append(_cache_sentence(info))
+    notes.extend(_funding_sentences(_without_funding(record, info), info))
+    notes.extend(info.remarks)
     if info.missing_candles:
         notes.append(
             f"The candles have {_count(info.gaps, 'gap')} with {_count(info.missing_candles, 'candle')} missing; "
@@ -169,6 +170,28 @@ def _notes(record: RunRecord, info: RunInfo) -> list[str]:
     if record.pending_signals:
         notes.append("A signal on the last candle is pending: there was no next candle to execute it at.")
     return notes
+
+
+def _without_funding(record: RunRecord, info: RunInfo) -> list[str]:
+    """Return the symbols whose positions neither paid nor received funding because no rates were known.
+
+    A symbol the account has funding of has rates, whatever was known about its market at the start.
+    """
+    if info.funding_modelled:
+        return []
+    settled = {entry.symbol for entry in record.ledger_entries if entry.kind == "funding"}
+    return [symbol for symbol in info.without_funding or info.symbols if symbol not in settled]
+
+
+def _funding_sentences(without: Sequence[str], info: RunInfo) -> list[str]:
+    if not without:
+        return []
+    if len(without) == len(info.symbols):
+        return ["Funding not modelled: no funding rates were given, so holding a position cost and earned nothing."]
+    return [
+        f"Funding not modelled for {', '.join(without)}: no funding rates were given, so holding a position there cost "
+        "and earned nothing. The other symbols paid and received funding."
+    ]
 
 
 def _stop_sentence(info: RunInfo) -> str:

@@ -21,8 +21,10 @@ class RunInfo:
 
     Times are UTC milliseconds of candle opens. ``candles`` is the sum over all symbols; ``gaps`` counts holes and
     ``missing_candles`` the candles absent in them. ``conflicting_signals`` counts every row on which both entry
-    flags were up. ``columns_from_cache`` names the symbols whose columns were read instead of computed. ``settings``
-    must already be masked: nothing here looks for secrets.
+    flags were up. ``columns_from_cache`` names the symbols whose columns were read instead of computed,
+    ``without_funding`` those no funding rates are known of; ``funding_modelled`` is True where there are none.
+    ``remarks`` are further sentences for the notes of the report. ``settings`` must already be masked: nothing here
+    looks for secrets.
     """
 
     run_id: str
@@ -41,6 +43,8 @@ class RunInfo:
     engine_reason: str = ""
     has_profit_target: bool = True
     funding_modelled: bool = False
+    without_funding: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     gaps: int = 0
     missing_candles: int = 0
     conflicting_signals: int = 0

@@ -81,6 +81,11 @@ def loud_lines(report: Mapping[str, Any]) -> list[str]:
             f"NO STOP LOSS: compute_smm carries none; at {report['leverage']}x a move of roughly 4.5-5 % "
             "against a position liquidates it."
         )
+    if not report["has_profit_target"]:
+        lines.append(
+            "NO PROFIT TARGET: compute_smm returned no profit_target_hit column; positions are closed by signals, "
+            "stops and liquidations only."
+        )
     if report["skipped_entries"]:
         lines.append(
             f"{_plural(report['skipped_entries'], 'ENTRY', 'ENTRIES')} SKIPPED; the journal holds the figures."
@@ -106,6 +111,7 @@ def quiet_notes(report: Mapping[str, Any]) -> list[str]:
     said = (
         "The reference strategy",
         "compute_smm carries no explicit stop loss and",
+        "The strategy returned no profit_target_hit",
         "The candles have",
         "A position was",
         "A signal on",
@@ -143,7 +149,11 @@ def _side(figures: Mapping[str, Any]) -> str:
 
 
 def _funding(report: Mapping[str, Any]) -> str:
-    return f"{report['funding_usdt']:+,.2f} received" if report["funding_modelled"] else "not modelled"
+    without, amount = report["symbols_without_funding"], report["funding_usdt"]
+    if without and len(without) == len(report["symbols"]):
+        return "not modelled"
+    text = f"{-amount:,.2f} paid" if amount < 0 else f"{amount:,.2f} received"
+    return f"{text} ({', '.join(without)}: not modelled)" if without else text
 
 
 def _plural(number: int, noun: str, many: str | None = None) -> str:

@@ -66,7 +66,7 @@ def _quantstats_page(daily: metrics.DailyReturns, report: Mapping[str, Any]) -> 
         drawn = _with_the_day_before(daily)
         days = pd.DatetimeIndex(drawn.day_ms.astype("datetime64[ms]").astype("datetime64[ns]"), name="day")
         template, page = Path(folder, "template.html"), Path(folder, "page.html")
-        template.write_text(quantstats_template(report, daily.returns.size), encoding="utf-8")
+        template.write_text(quantstats_template(report, daily), encoding="utf-8")
         quantstats.reports.html(  # type: ignore[no-untyped-call]
             pd.Series(drawn.returns, index=days, name="SMM-BT"),
             benchmark=None,
@@ -95,7 +95,7 @@ def _say_undefined(page: str, days: int) -> str:
     """Replace the cells QuantStats leaves as nan, inf or a dash by what they mean."""
     cell = re.compile(r"(<td[^>]*>)\s*-?(?:nan|inf|∞)?\s*(?:%|x)?\s*-?\s*(</td>)", re.IGNORECASE)
     few = f"n/a ({days} days)" if days < _FEW_DAYS else "n/a"
-    page = page.replace("CAGR﹪", "CAGR %").replace("<th>Return</th>", "<th>Sum of days</th>")
+    page = page.replace("CAGR﹪", "CAGR %")
     return cell.sub(
         lambda match: match[0] if match[0] == f"{match[1]}{match[2]}" else f"{match[1]}{few}{match[2]}", page
     )

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from smm_bt.analytics import tearsheet_calendar as calendar
+from smm_bt.analytics.metrics import DailyReturns
 from smm_bt.analytics.summary import loud_lines, quiet_notes, summary_rows
 
 _STYLE = """
@@ -25,9 +27,10 @@ table.figures td { text-align: left; overflow-wrap: anywhere; }
 table.figures td:first-child { width: 150px; font-weight: 600; white-space: nowrap; }
 hr { border: 0; border-top: 1px solid #cfd5de; margin: 4px 0; }
 .columns { display: grid; grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 24px; margin-top: 16px; }
+.columns > div { min-width: 0; overflow-x: auto; }
 .columns svg, svg.equity { width: 100%; height: auto; }
-#eoy td:after { content: "%"; }
-#eoy td:first-child:after { content: ""; }
+table.months { font-size: 12px; }
+table.months td, table.months th { padding: 4px; }
 @media (max-width: 760px) { .columns { grid-template-columns: minmax(0, 1fr); } main { padding: 14px; } }
 """
 
@@ -37,10 +40,10 @@ _QUANTSTATS_PART = """
 @few@<p class="quiet">{{date_range}} · UTC days · {{params}} computed from one equity value a day, so its drawdown and
 volatility can be milder than the figures above, which see every candle.</p>
 <div class="columns">
-<div>{{returns}}{{log_returns}}{{eoy_returns}}{{monthly_dist}}{{daily_returns}}@rolling@{{dd_periods}}{{dd_plot}}{{monthly_heatmap}}{{returns_dist}}</div>
+<div>{{returns}}{{log_returns}}@years@@months_spread@{{daily_returns}}@rolling@{{dd_periods}}{{dd_plot}}@months@{{returns_dist}}</div>
 <div><h3>Figures of days, not of trades</h3>{{metrics}}
-<div id="eoy">{{eoy_title}}{{eoy_table}}</div>
-<h3>Worst drawdowns, daily</h3>{{dd_info}}</div>
+<h3>Years</h3>@years_table@
+<h3>Worst drawdowns, daily</h3>@falls@</div>
 </div>
 """
 
@@ -49,6 +52,8 @@ _ROLLING = "{{rolling_vol}}{{rolling_sharpe}}{{rolling_sortino}}"
 #: QuantStats' rolling charts look back half a year.
 _ROLLING_DAYS = 183
 _FEW_DAYS = 30
+#: The spread of fewer months than these says nothing.
+_FEW_MONTHS = 3
 
 
 def page_title(report: Mapping[str, Any]) -> str:
@@ -58,15 +63,24 @@ def page_title(report: Mapping[str, Any]) -> str:
     return f"{report['run_id']} · {report['mode']} · {name}{kind}"
 
 
-def quantstats_template(report: Mapping[str, Any], days: int) -> str:
+def quantstats_template(report: Mapping[str, Any], daily: DailyReturns) -> str:
     """Return the page with placeholders for QuantStats; braces in the run's own words are made harmless."""
-    few = (
-        f'<p class="loud">Only {days} days: annualised figures say little, and some are undefined (n/a).</p>\n'
+    days, months = daily.returns.size, len(calendar.returns_by_month(daily))
+    parts = {
+        "few": f'<p class="loud">Only {days} days: annualised figures say little, and some are undefined (n/a).</p>\n'
         if days < _FEW_DAYS
-        else ""
-    )
-    rolling = _ROLLING if days > _ROLLING_DAYS else ""
-    return _page(report, _QUANTSTATS_PART.replace("@few@", few).replace("@rolling@", rolling))
+        else "",
+        "rolling": _ROLLING if days > _ROLLING_DAYS else "",
+        "months_spread": "{{monthly_dist}}" if months >= _FEW_MONTHS else "",
+        "years": calendar.yearly_part(daily),
+        "years_table": calendar.yearly_table(daily),
+        "months": calendar.monthly_part(daily),
+        "falls": calendar.falls_table(daily),
+    }
+    charts = _QUANTSTATS_PART
+    for name, part in parts.items():
+        charts = charts.replace(f"@{name}@", part)
+    return _page(report, charts)
 
 
 def plain_page(report: Mapping[str, Any], why: str, equity: Sequence[float]) -> str:

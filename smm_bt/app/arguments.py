@@ -56,6 +56,19 @@ def moment(text: str | None, option: str) -> int | None:
     return round((told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+def moments(since: str | None, until: str | None) -> tuple[int | None, int | None]:
+    """Return what ``--since`` and ``--until`` say as UTC milliseconds.
+
+    Raises:
+        UsageError: one of them is no moment, or nothing lies between them.
+    """
+    begin_ms, end_ms = moment(since, "--since"), moment(until, "--until")
+    if begin_ms is not None and end_ms is not None and begin_ms >= end_ms:
+        word = "the same as" if begin_ms == end_ms else "after"
+        raise UsageError(f"--since {since} is {word} --until {until}, so no candle lies between; give a later --until.")
+    return begin_ms, end_ms
+
+
 def console() -> Console:
     """Return the terminal, or a plain 80 columns where there is none."""
     from rich.console import Console

@@ -33,6 +33,7 @@ class ReplayParts:
     sources: Sequence[str]
     settings: Settings
     started_ms: int
+    remarks: Sequence[str] = ()
 
 
 def build_replay(files: ReplayFiles, settings: Settings) -> ReplayParts:
@@ -44,7 +45,7 @@ def build_replay(files: ReplayFiles, settings: Settings) -> ReplayParts:
     started_ms = now_ms()
     strategy = locate_strategy(settings.STRATEGY_FILE)
     cache = RunCache()
-    histories, paths = read_inputs(files, settings, cache)
+    histories, paths, remarks = read_inputs(files, settings, cache)
     folders = {symbol: path.parent for symbol, path in paths.items()} if files.cache else {}
     instruments = load_instruments(histories, files.exchange_info, files.brackets)
     columns = strategy_columns(strategy, histories, settings.STRATEGY_PARAMETERS, folders, cache)
@@ -58,7 +59,7 @@ def build_replay(files: ReplayFiles, settings: Settings) -> ReplayParts:
         options=RuleOptions(settings.CLOSE_ON_OPPOSITE_SIGNAL),
     )
     sources = [path.name for path in paths.values()]
-    return ReplayParts(plan, strategy, columns, sources, settings, started_ms)
+    return ReplayParts(plan, strategy, columns, sources, settings, started_ms, remarks)
 
 
 def build_costs(settings: Settings) -> Costs:
@@ -72,6 +73,7 @@ def describe_replay(parts: ReplayParts, run: EngineRun, run_id: str) -> RunInfo:
     """Return the circumstances of a finished replay for report and journal."""
     histories = parts.plan.histories
     candles = [history.candles for history in histories.values()]
+    without_funding = tuple(symbol for symbol, history in histories.items() if not history.funding_modelled)
     return RunInfo(
         run_id=run_id,
         mode="replay",
@@ -92,7 +94,9 @@ def describe_replay(parts: ReplayParts, run: EngineRun, run_id: str) -> RunInfo:
         columns_from_cache=tuple(symbol for symbol, columns in parts.columns.items() if columns.from_cache),
         engine=run.engine,
         engine_reason=run.reason,
-        funding_modelled=all(history.funding_modelled for history in histories.values()),
+        funding_modelled=not without_funding,
+        without_funding=without_funding,
+        remarks=tuple(parts.remarks),
         conflicting_signals=_conflicts(parts.columns),
         settings=settings_in_force(parts.settings, histories),
         leverage=LEVERAGE,

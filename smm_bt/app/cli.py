@@ -14,8 +14,11 @@ from typer.exceptions import TyperException
 
 from smm_bt import __version__
 from smm_bt.app import live_commands, tool_commands
-from smm_bt.app.arguments import console, moment, settings_with
+from smm_bt.app.arguments import console, moments, settings_with
 from smm_bt.errors import Interrupted, SmmBtError
+
+#: Errors of feeds and strategy and their exit codes; named, not imported: the command line must start without these.
+_KNOWN = {"CandleUsageError": 2, "CandleError": 1, "StrategyFileMissing": 2, "StrategyRefused": 3}
 
 app = typer.Typer(
     name="smm-bt",
@@ -70,15 +73,16 @@ def replay(
     from smm_bt.app.replay import replay as run_replay
 
     settings = settings_with(setting, STRATEGY_FILE=strategy, TIMEFRAME=timeframe)
+    begin_ms, end_ms = moments(since, until)
     files = ReplayFiles(
         candles=[*(candles or ()), *(more or ())],
-        symbols=symbol or (),
+        symbols=[each.upper() for each in symbol or ()],
         mark=mark or (),
         funding=funding or (),
         exchange_info=exchange_info,
         brackets=brackets,
-        since_ms=moment(since, "--since"),
-        until_ms=moment(until, "--until"),
+        since_ms=begin_ms,
+        until_ms=end_ms,
         cache=cache,
     )
     run_replay(ReplayRequest(files, settings, out, engine, tearsheet, chart), console())
@@ -119,7 +123,7 @@ def _say(error: BaseException, debug: bool) -> int:
 
 
 def _sentence(error: BaseException) -> str:
-    known = _exit_code(error) != 1 or isinstance(error, SmmBtError) or type(error).__name__ == "CandleError"
+    known = isinstance(error, SmmBtError) or not _KNOWN.keys().isdisjoint(_class_names(error))
     if known:
         return str(error)
     return (
@@ -131,5 +135,9 @@ def _sentence(error: BaseException) -> str:
 def _exit_code(error: BaseException) -> int:
     if isinstance(error, SmmBtError):
         return error.exit_code
-    # Named, not imported: the command line must start without loading feeds and strategy.
-    return {"StrategyRefused": 3, "CandleFileMissing": 2}.get(type(error).__name__, 1)
+    return next((_KNOWN[name] for name in _class_names(error) if name in _KNOWN), 1)
+
+
+def _class_names(error: BaseException) -> list[str]:
+    """Return the names of the error's class and of those it is a kind of, itself first."""
+    return [kind.__name__ for kind in type(error).__mro__]

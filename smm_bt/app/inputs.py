@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from feeds.candles import Candles
+from feeds.candles import Candles, OtherTimeframe
 from feeds.files import name_parts, read_candles, read_funding, read_mark_candles
 from feeds.run_cache import RunCache
 from feeds.stored import read_stored_candles
+from smm_bt.app.funding_coverage import uncovered_sentences
 from smm_bt.app.settings import Settings
 from smm_bt.errors import MarketDataError, UsageError
 from smm_bt.execution.market_history import MarketHistory, market_history
@@ -39,10 +40,14 @@ class ReplayFiles:
 
 
 class ReplayInputs(NamedTuple):
-    """What the files hold: a market history per symbol, and the file its candles are from."""
+    """What the files hold: a market history per symbol, and the file its candles are from.
+
+    ``remarks`` are whole sentences about what the files do not hold, for the notes of the report.
+    """
 
     histories: dict[str, MarketHistory]
     paths: dict[str, Path]
+    remarks: list[str]
 
 
 def read_inputs(files: ReplayFiles, settings: Settings, cache: RunCache | None = None) -> ReplayInputs:
@@ -57,11 +62,41 @@ def read_inputs(files: ReplayFiles, settings: Settings, cache: RunCache | None =
     marks = _by_symbol(files.mark, candles, "--mark")
     rates = _by_symbol(files.funding, candles, "--funding")
     histories = {}
+    remarks = _mark_remarks([symbol for symbol in candles if symbol not in marks], len(candles))
     for symbol, series in candles.items():
-        mark = read_mark_candles(marks[symbol], symbol, series.timeframe) if symbol in marks else None
+        mark = _read_mark(marks[symbol], series) if symbol in marks else None
         funding = read_funding(rates[symbol]) if symbol in rates else None
+        if funding is not None:
+            remarks += uncovered_sentences(series, funding, rates[symbol].name)
         histories[symbol] = market_history(series, mark, funding)
-    return ReplayInputs(histories, paths)
+    return ReplayInputs(histories, paths, remarks)
+
+
+def _mark_remarks(without: Sequence[str], symbols: int) -> list[str]:
+    if not without:
+        return []
+    where = "" if len(without) == symbols else f" of {', '.join(without)}"
+    return [
+        f"Liquidations{where} were checked on last prices: no mark-price candles were given. The venue checks mark "
+        "prices, which move less."
+    ]
+
+
+def _read_mark(path: Path, candles: Candles) -> Candles:
+    """Read the mark candles of ``candles``; another timeframe than theirs is wrong usage, not bad content."""
+    named = name_parts(path)[1]
+    if named is not None and named != candles.timeframe:
+        raise UsageError(
+            f"--mark {path.name}: these are {named} candles by the file's name, and {candles.symbol} is replayed on "
+            f"{candles.timeframe}; give mark candles of {candles.timeframe}."
+        )
+    try:
+        return read_mark_candles(path, candles.symbol, candles.timeframe)
+    except OtherTimeframe as other:
+        raise UsageError(
+            f"--mark {path.name}: its candles are {other.found} apart, and {candles.symbol} is replayed on "
+            f"{candles.timeframe}; give mark candles of {candles.timeframe}."
+        ) from other
 
 
 def _read_all(files: ReplayFiles, settings: Settings, cache: RunCache) -> tuple[dict[str, Candles], dict[str, Path]]:
@@ -69,7 +104,7 @@ def _read_all(files: ReplayFiles, settings: Settings, cache: RunCache) -> tuple[
     paths: dict[str, Path] = {}
     read = partial(read_stored_candles, cache=cache) if files.cache else read_candles
     for path, symbol in _candle_files(files, settings):
-        series = _between(read(path, symbol, settings.TIMEFRAME), files, path)
+        series = _between(_read_file(path, symbol, settings.TIMEFRAME, read), files, path)
         if series.symbol in candles:
             raise UsageError(f"{series.symbol} is named twice; give each symbol one candle file.")
         candles[series.symbol] = series
@@ -78,6 +113,23 @@ def _read_all(files: ReplayFiles, settings: Settings, cache: RunCache) -> tuple[
     if len(frames) > 1:
         raise UsageError(f"The candle files are of different timeframes ({', '.join(sorted(frames))}); use one.")
     return candles, paths
+
+
+def _read_file(
+    path: Path, symbol: str | None, timeframe: str | None, read: Callable[[Path, str | None, str | None], Candles]
+) -> Candles:
+    """Read a candle file; a symbol or a timeframe asked for that is not the file's is wrong usage, not bad content."""
+    if symbol is not None and _names_another_symbol(path, symbol):
+        raise UsageError(
+            f"{path.name} holds another symbol than --symbol {symbol} by its name; leave --symbol out, name the right "
+            "file, or rename this one."
+        )
+    try:
+        return read(path, symbol, timeframe)
+    except OtherTimeframe as other:
+        if timeframe is None:
+            raise
+        raise UsageError(str(other)) from other
 
 
 def _between(candles: Candles, files: ReplayFiles, path: Path) -> Candles:

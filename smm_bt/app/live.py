@@ -25,6 +25,7 @@ from smm_bt.app.live_folder import (
     latest_live_run,
     open_to_resume,
 )
+from smm_bt.app.live_funding import symbols_without_funding
 from smm_bt.app.live_market_source import MarketChoice, MarketShape, MarketSource, Stood, shape_of
 from smm_bt.app.live_session import LiveSession, SessionParts
 from smm_bt.app.live_settings import MARKET, public_market, recorded_market, recorded_settings
@@ -153,6 +154,7 @@ def _describe(
     request: LiveRequest, shape: MarketShape, strategy: LocatedStrategy, source: MarketSource, run_id: str
 ) -> RunInfo:
     settings = request.settings
+    without_funding = symbols_without_funding(request.market, shape.symbols, source)
     public = settings.public() | {"SYMBOLS": list(shape.symbols), "TIMEFRAME": shape.timeframe}
     return RunInfo(
         run_id=run_id,
@@ -169,7 +171,8 @@ def _describe(
         strategy_is_reference=strategy.is_reference,
         engine="live",
         engine_reason="closed candles as they come, through Cerebro's live loop",
-        funding_modelled=True,
+        funding_modelled=not without_funding,
+        without_funding=without_funding,
         settings=public | {MARKET: public_market(request.market)},
         leverage=LEVERAGE,
         risk_fraction=float(RISK_FRACTION),

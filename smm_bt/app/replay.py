@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +22,7 @@ from smm_bt.app.inputs import ReplayFiles
 from smm_bt.app.run_folder import choose_run_folder, whole_or_not_at_all
 from smm_bt.app.run_log import RunLog
 from smm_bt.app.settings import Settings
+from smm_bt.errors import Interrupted, OutputError
 from smm_bt.model import RunRecord
 
 if TYPE_CHECKING:
@@ -53,6 +57,8 @@ def replay(request: ReplayRequest, console: Console) -> ReplayResult:
     """Run a replay, print its summary and leave its run folder; the pages are drawn after the figures are printed.
 
     Raises:
+        OutputError, Interrupted: nothing is left behind then, or, once the summary is printed, the figures without
+            the pages; the message says which.
         SmmBtError, CandleError, StrategyRefused: what could not be used; nothing is left behind then.
     """
     label = "-".join((*request.files.symbols, *(path.name.split("-")[0] for path in request.files.candles)))[:40]
@@ -60,7 +66,7 @@ def replay(request: ReplayRequest, console: Console) -> ReplayResult:
     parts = build_replay(request.files, request.settings)
     result = _run(request, parts, folder)
     print_summary(result.report, console=console)
-    draw_pages(result, console, tearsheet=request.tearsheet, chart=request.chart)
+    draw_pages(result, console, tearsheet=request.tearsheet, chart=request.chart, candles=request.files.candles)
     console.print(f"Files: {folder.absolute()}", soft_wrap=True, highlight=False)
     return result
 
@@ -95,16 +101,58 @@ def _write(result: ReplayResult, folder: Path) -> None:
         log.write("replay_finished", trades=len(result.record.trades), final_equity=result.report["final_equity"])
 
 
-def draw_pages(result: ReplayResult, console: Console, *, tearsheet: bool, chart: bool) -> None:
-    """Write ``tearsheet.html`` and ``chart.html`` into the finished run folder."""
+def draw_pages(
+    result: ReplayResult, console: Console, *, tearsheet: bool, chart: bool, candles: Sequence[Path] = ()
+) -> None:
+    """Write ``tearsheet.html`` and ``chart.html`` into the finished run folder; ``candles`` are for the hint.
+
+    Raises:
+        OutputError: a page could not be drawn; the figures stay, and so does the other page.
+        Interrupted: the person would not wait; the figures stay.
+    """
+    pages: dict[str, Callable[[Path], None]] = {}
     if tearsheet:
-        from smm_bt.analytics.tearsheet import write_tearsheet
-
-        with console.status("drawing the tearsheet …"):
-            write_tearsheet(result.folder / "tearsheet.html", result.report, result.equity)
+        pages["tearsheet.html"] = partial(_draw_tearsheet, result)
     if chart:
-        from smm_bt.analytics.charts import write_chart
+        pages["chart.html"] = partial(_draw_chart, result)
+    problems: dict[str, Exception] = {}
+    for name, draw in pages.items():
+        try:
+            with console.status(f"drawing {name} …"):
+                draw(result.folder / name)
+        except (OSError, OutputError) as problem:  # the drawing library's own files may be what does not fit
+            problems[name] = problem
+        except KeyboardInterrupt:
+            drawn = _without_pages(result.folder, [page for page in pages if not (result.folder / page).exists()])
+            raise Interrupted(f"Interrupted: {drawn}{_report_command(result.folder, candles)}") from None
+    if problems:
+        first = next(iter(problems.values()))
+        why = f"{_without_pages(result.folder, list(problems))} ({_reason(first)})"
+        raise OutputError(f"{why[0].upper()}{why[1:]}{_report_command(result.folder, candles)}") from first
 
-        candles = [history.candles for history in result.parts.plan.histories.values()]
-        with console.status("drawing the chart …"):
-            write_chart(result.folder / "chart.html", candles, result.record, result.equity, result.report)
+
+def _without_pages(folder: Path, pages: Sequence[str]) -> str:
+    return f"the figures are complete in {folder}, but {' and '.join(pages)} could not be drawn"
+
+
+def _report_command(folder: Path, candles: Sequence[Path]) -> str:
+    named = [part for path in candles for part in ("--candles", str(path))]
+    return f"; draw what is missing with: {shlex.join(['smm-bt', 'report', str(folder), *named])}"
+
+
+def _reason(problem: Exception) -> str:
+    cause = problem.__cause__ if isinstance(problem, OutputError) else problem
+    return (cause.strerror if isinstance(cause, OSError) else None) or str(cause or problem)
+
+
+def _draw_tearsheet(result: ReplayResult, path: Path) -> None:
+    from smm_bt.analytics.tearsheet import write_tearsheet
+
+    write_tearsheet(path, result.report, result.equity)
+
+
+def _draw_chart(result: ReplayResult, path: Path) -> None:
+    from smm_bt.analytics.charts import write_chart
+
+    candles = [history.candles for history in result.parts.plan.histories.values()]
+    write_chart(path, candles, result.record, result.equity, result.report)

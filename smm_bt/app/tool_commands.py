@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from smm_bt.app.arguments import console, moment, settings_given, settings_with
+from smm_bt.app.arguments import console, moments, settings_given, settings_with
 
 _Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
@@ -78,12 +78,13 @@ def download(
     from smm_bt.app.download import download as run_download
 
     settings = settings_with(setting, TIMEFRAME=timeframe)
+    begin_ms, end_ms = moments(since, until)
     request = DownloadRequest(
         settings=settings,
         symbols=[symbol.upper() for symbol in symbols or ()],
         timeframe=settings.TIMEFRAME,
-        since_ms=moment(since, "--since"),
-        until_ms=moment(until, "--until"),
+        since_ms=begin_ms,
+        until_ms=end_ms,
         funding=funding,
         mark=mark,
         exchange_info=exchange_info,

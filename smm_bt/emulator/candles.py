@@ -40,6 +40,10 @@ class CandleFileError(ValueError):
     """A candle or funding file cannot be replayed; the message says which rule and what was found."""
 
 
+class CandleContentError(CandleFileError):
+    """What is in a file cannot be used; the message says in which line and column where there is one."""
+
+
 @dataclass(frozen=True, slots=True)
 class CandleSeries:
     """Candles of one symbol: open times in ms UTC ascending, prices and volume as columns."""
@@ -96,32 +100,49 @@ def symbol_of(path: Path) -> str:
 
 
 def read_candles(path: Path) -> CandleSeries:
-    """Read one candle file; a file without volume (mark prices) gets zero volume."""
+    """Read one candle file; a file without volume (mark prices) gets zero volume.
+
+    Raises:
+        CandleContentError: what is in it cannot be used.
+        CandleFileError: there is no such file, or its name does not say symbol and timeframe.
+    """
+    _require(path)
     symbol, timeframe_ms = name_of(path)
     table = _read_columns(path, ("timestamp", "open", "high", "low", "close"))
-    times = [_time_ms(value) for value in table["timestamp"]]
+    times = _times(path, table["timestamp"])
     if not times or any(later <= earlier for earlier, later in pairwise(times)):
-        raise CandleFileError(f"{path.name}: open times must be present, unique and ascending")
-    first, high, low, last = (_numbers(path, table[name]) for name in ("open", "high", "low", "close"))
-    if not min(map(min, (first, high, low, last))) > 0:
-        raise CandleFileError(f"{path.name}: every price must be a number above zero")
-    volume = _numbers(path, table["volume"]) if "volume" in table else [0.0] * len(times)
+        raise CandleContentError(f"{path.name}: open times must be present, unique and ascending")
+    first, high, low, last = (_prices(path, name, table[name]) for name in ("open", "high", "low", "close"))
+    volume = _numbers(path, "volume", table["volume"]) if "volume" in table else [0.0] * len(times)
     return CandleSeries(symbol, timeframe_ms, times, first, high, low, last, volume)
 
 
 def read_funding(path: Path) -> FundingSeries:
     """Read ``timestamp,funding_rate`` rows; times are ms or ISO, the rate is a fraction per settlement."""
+    _require(path)
     table = _read_columns(path, ("timestamp", "funding_rate"))
-    rates = _numbers(path, table["funding_rate"])
-    rows = sorted(zip(map(_time_ms, table["timestamp"]), rates, strict=True))
+    rates = _numbers(path, "funding_rate", table["funding_rate"])
+    rows = sorted(zip(_times(path, table["timestamp"]), rates, strict=True))
     return FundingSeries([time for time, _ in rows], [exact(rate) for _, rate in rows])
 
 
+def _require(path: Path) -> None:
+    if not path.is_file():
+        found = "this is no ordinary file" if path.exists() else "there is no such file"
+        raise CandleFileError(f"{path}: {found}; check the path")
+
+
 def _read_columns(path: Path, needed: tuple[str, ...]) -> dict[str, list[Any]]:
-    columns = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    try:
+        columns = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    except CandleFileError:
+        raise
+    except (OSError, EOFError, ValueError) as problem:  # pyarrow's errors are ValueErrors
+        detail = (str(problem).splitlines() or [type(problem).__name__])[0][:160]
+        raise CandleContentError(f"{path.name}: cannot be read ({detail})") from problem
     for name in needed:
         if name not in columns:
-            raise CandleFileError(f"{path.name}: column {name!r} is missing; found {', '.join(columns)}")
+            raise CandleContentError(f"{path.name}: column {name!r} is missing; found {', '.join(columns)}")
     return columns
 
 
@@ -129,8 +150,13 @@ def _read_csv(path: Path) -> dict[str, list[Any]]:
     body = path.read_bytes()
     text = (gzip.decompress(body) if path.suffix == ".gz" else body).decode()
     header, *rows = [row for row in csv.reader(io.StringIO(text)) if row] or [[]]
-    if not rows or any(len(row) != len(header) for row in rows):
-        raise CandleFileError(f"{path.name}: a header and at least one row of as many columns are needed")
+    if not rows:
+        raise CandleContentError(f"{path.name}: a header and at least one row are needed")
+    for number, row in enumerate(rows):
+        if len(row) != len(header):
+            raise CandleContentError(
+                f"{path.name}: {_place(path, number)} has {len(row)} cells, the header {len(header)}"
+            )
     return {name.strip(): list(column) for name, column in zip(header, zip(*rows, strict=True), strict=True)}
 
 
@@ -142,14 +168,47 @@ def _read_parquet(path: Path) -> dict[str, list[Any]]:
     return columns
 
 
-def _numbers(path: Path, values: list[Any]) -> list[float]:
-    try:
-        numbers = [float(value) for value in values]
-    except (TypeError, ValueError) as error:
-        raise CandleFileError(f"{path.name}: not a number: {error}") from None
-    if not all(map(math.isfinite, numbers)):
-        raise CandleFileError(f"{path.name}: every number must be finite")
+def _place(path: Path, row: int) -> str:
+    """Name a row as its reader finds it: in a text by its line, below the header."""
+    return f"row {row + 1}" if path.suffix == ".parquet" else f"line {row + 2}"
+
+
+def _prices(path: Path, name: str, values: list[Any]) -> list[float]:
+    numbers = _numbers(path, name, values)
+    for row, number in enumerate(numbers):
+        if number <= 0:
+            raise CandleContentError(
+                f"{path.name}: column {name} holds {values[row]!r} in {_place(path, row)}; "
+                "every price must be a number above zero"
+            )
     return numbers
+
+
+def _numbers(path: Path, name: str, values: list[Any]) -> list[float]:
+    numbers = []
+    for row, value in enumerate(values):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise _bad_cell(path, name, row, value, "not a number") from None
+        if not math.isfinite(number):
+            raise _bad_cell(path, name, row, value, "not a finite number")
+        numbers.append(number)
+    return numbers
+
+
+def _times(path: Path, values: list[Any]) -> list[int]:
+    times = []
+    for row, value in enumerate(values):
+        try:
+            times.append(_time_ms(value))
+        except (TypeError, ValueError, AttributeError, OverflowError):
+            raise _bad_cell(path, "timestamp", row, value, "no time in milliseconds or ISO-8601") from None
+    return times
+
+
+def _bad_cell(path: Path, name: str, row: int, value: object, what: str) -> CandleContentError:
+    return CandleContentError(f"{path.name}: column {name} holds {value!r} in {_place(path, row)}, {what}")
 
 
 def _time_ms(value: Any) -> int:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from smm_bt.emulator.candles import INTERVALS, CandleFileError
+from smm_bt.emulator.candles import INTERVALS, CandleContentError, CandleFileError
 from smm_bt.emulator.config import FASTEST, EmulatorConfig
 from smm_bt.emulator.faults import FaultRule
 from smm_bt.emulator.server import EmulatorServer
@@ -125,14 +125,23 @@ async def serve(config: EmulatorConfig) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 after a clean stop, 2 for unusable options, 1 when it cannot serve."""
+    """Run the command; 0 after a clean stop, 2 for unusable options, 1 for bad content or when it cannot serve."""
     config = configuration(parser().parse_args(arguments))
     try:
         asyncio.run(serve(config))
-    except (CandleFileError, StateFileError, FileNotFoundError) as error:
-        print(f"smm-bt emulator: {error}", file=sys.stderr)
-        return 2
+    except CandleContentError as error:
+        return _say(error, 1)
+    except (CandleFileError, StateFileError) as error:
+        return _say(error, 2)
+    except FileNotFoundError as error:
+        return _say(f"{error.filename}: there is no such file; check the path", 2)
     except OSError as error:
-        print(f"smm-bt emulator: cannot listen on port {config.port}: {error}", file=sys.stderr)
-        return 1
+        if error.filename is not None:
+            return _say(f"{error.filename}: cannot be read or written ({error.strerror})", 1)
+        return _say(f"cannot listen on port {config.port}: {error}", 1)
     return 0
+
+
+def _say(problem: object, code: int) -> int:
+    print(f"smm-bt emulator: {problem}.", file=sys.stderr)
+    return code

@@ -63,6 +63,10 @@ class MarketDataClient:
         weight = 1 if limit < 100 else 2 if limit < 500 else 5
         return self._ask("fapiPublicGetKlines", params, weight, rows.kline_rows)
 
+    def has_settled_funding(self, symbol: str) -> bool:
+        """Return whether the venue tells of a funding settlement of ``symbol``."""
+        return bool(self._ask("fapiPublicGetFundingRate", {"symbol": symbol, "limit": 1}, 1, list))
+
     def fetch_book_ticker(self, symbol: str) -> BookTicker:
         """Return best bid and ask."""
         return self._ask("fapiPublicGetTickerBookTicker", {"symbol": symbol}, 2, rows.ticker_row)
