@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,15 +14,18 @@ from smm_bt.analytics.summary import print_summary
 from smm_bt.app import build_live
 from smm_bt.app.audit_memory import known_warm_up
 from smm_bt.app.clock import now_ms
-from smm_bt.app.live_finish import LiveResult, draw_pages, finish
+from smm_bt.app.live_finish import LiveResult, draw_pages, finish, mark_ended, mark_failed
 from smm_bt.app.live_folder import (
     EXCHANGE,
     JOURNAL,
+    RUN_LOG,
     clear_unbegun,
+    has_begun,
     has_not_begun,
     held_folder,
     latest_live_run,
     open_to_resume,
+    removed_unless_begun,
 )
 from smm_bt.app.live_market_source import MarketChoice, MarketShape, MarketSource, Stood, shape_of
 from smm_bt.app.live_session import LiveSession, SessionParts
@@ -88,7 +90,7 @@ def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResu
         state = folder / EXCHANGE
         stack.enter_context(held_folder(folder))
         clear_unbegun(folder)
-        stack.enter_context(_removed_unless_begun(folder))
+        stack.enter_context(removed_unless_begun(folder))
         source = build_live.open_market(choice, shape, settings, host, state, None)
         stack.callback(source.close)
         info = _describe(request, shape, strategy, source, folder.name)
@@ -106,17 +108,6 @@ def _check_window(settings: Settings, strategy: LocatedStrategy) -> None:
             f"WARMUP_CANDLES is {settings.WARMUP_CANDLES}, and an audit found that {strategy.path.name} needs {needed} "
             f"candles for the signals it gives on a whole history; set it to {needed} or more."
         )
-
-
-@contextmanager
-def _removed_unless_begun(folder: Path) -> Iterator[None]:
-    """Leave nothing behind when a run cannot begin."""
-    try:
-        yield
-    finally:
-        clear_unbegun(folder, lock=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def _resume(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResult:
@@ -179,33 +170,46 @@ def _describe(
 
 
 def _run(parts: SessionParts, console: Console) -> LiveResult:
-    """Run the session; whatever happens, what the journal holds becomes files."""
-    with RunLog(parts.folder / "run.log") as log:
-        session = LiveSession(parts, log, console)
-        problem: Exception | None = None
+    """Run the session; whatever happens, what the journal holds becomes files, and it says why a run failed."""
+    with RunLog(parts.folder / RUN_LOG) as log:
         try:
-            session.run()
+            return _run_and_write(parts, log, console)
         except KeyboardInterrupt:
-            raise Interrupted(
-                f"Stopped at once; the journal has everything up to the last step. Go on with: {_how(parts)}"
-            ) from None
-        except (SmmBtError, StrategyRefused) as failed:
-            problem = failed
-            log.write("failed", message=str(failed))
-            if not parts.journal.progress():
-                raise
-        finally:
-            session.write_down()
-            session.source.close()
-        result = finish(parts.journal, parts.folder, session.why_ended, has_profit_target=session.has_profit_target())
-        log.write("ended", why=session.why_ended, trades=len(result.record.trades))
-        _show(parts, session, result, console)
+            mark_ended(parts.journal, "stopped")
+            raise Interrupted(_stopped_at_once(parts)) from None
+        except Exception as problem:
+            mark_failed(parts.journal, problem)
+            log.write("failed", message=str(problem))
+            raise
+
+
+def _run_and_write(parts: SessionParts, log: RunLog, console: Console) -> LiveResult:
+    session = LiveSession(parts, log, console)
+    problem: Exception | None = None
+    try:
+        session.run()
+    except (SmmBtError, StrategyRefused) as failed:
+        problem = failed
+        if not parts.journal.progress():
+            raise
+    finally:
+        session.write_down()
+        session.source.close()
+    result = finish(parts.journal, parts.folder, session.why_ended, has_profit_target=session.has_profit_target())
+    log.write("ended", why=session.why_ended, trades=len(result.record.trades))
+    _show(parts, session, result, console)
     if problem is not None:
         raise problem
     failure = session.failure()
     if failure is not None:
         raise RunFailed(f"{failure} The run is kept; go on with: {_how(parts)}") from failure
     return result
+
+
+def _stopped_at_once(parts: SessionParts) -> str:
+    if not parts.resumed and not has_begun(parts.journal):
+        return "Stopped at once, before the first candle: nothing is kept."
+    return f"Stopped at once; the journal has everything up to the last step. Go on with: {_how(parts)}"
 
 
 def _show(parts: SessionParts, session: LiveSession, result: LiveResult, console: Console) -> None:
