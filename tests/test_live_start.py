@@ -16,7 +16,7 @@ from venue_bench import client_of
 from smm_bt.app.live_folder import latest_live_run, removed_unless_begun
 from smm_bt.app.live_remote import show_status
 from smm_bt.emulator import EmulatorConfig, EmulatorThread
-from smm_bt.errors import RunFailed, UsageError
+from smm_bt.errors import RunFailed, UsageError, VenueError
 from strategy.contract import StrategyRefused
 
 NO_SELL = "def compute_smm(df):\n    df['buy_signal'] = False\n    return df\n"
@@ -59,6 +59,16 @@ def test_the_command_leaves_nothing_either(tmp_path: Path) -> None:
     done = smm_bt("live", "--market", "embedded", "--strategy", strategy, "--out", "run", cwd=tmp_path)
     assert (done.returncode, "sell_signal" in done.stderr) == (3, True)
     assert [path.name for path in tmp_path.iterdir()] == ["own.py"]
+
+
+@pytest.mark.parametrize("mode", ["PAPER", "TESTNET"])
+def test_an_address_where_nobody_answers_is_named_with_what_to_do(mode: str, tmp_path: Path) -> None:
+    keys = {"BINANCE_TESTNET_API_KEY": "k", "BINANCE_TESTNET_API_SECRET": "s"}
+    settings = {"TRADING_MODE": mode, **keys}
+    nobody = "http://127.0.0.1:9"
+    with pytest.raises(VenueError, match=rf"{nobody}.*smm-bt emulator"):
+        run_live(tmp_path / "run", strategy_file(tmp_path), (), address=nobody, settings=settings, speed=1.0)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_failed_later_is_kept_and_says_why(tmp_path: Path) -> None:

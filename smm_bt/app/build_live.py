@@ -20,7 +20,7 @@ from smm_bt.app.live_market_source import (
 )
 from smm_bt.app.settings import Settings
 from smm_bt.app.venue_reach import ask_clock
-from smm_bt.errors import SettingsError
+from smm_bt.errors import SettingsError, VenueError
 from smm_bt.execution.ccxt_client import ApiKeys
 from smm_bt.execution.endpoints import PracticeVenue, practice_venue
 from smm_bt.execution.host_clock import HostClock
@@ -100,7 +100,7 @@ def open_market(
 
     Raises:
         VenueError: Binance cannot be reached; the sentence names ``--market embedded``.
-        RunFailed: the embedded exchange cannot serve what was asked for.
+        RunFailed: the embedded exchange cannot serve what was asked for, or none answers at ``--address``.
     """
     testnet = settings.TRADING_MODE is TradingMode.TESTNET
     if choice.name == BINANCE:
@@ -117,6 +117,19 @@ def open_market(
     remembers = testnet and state is not None and state.exists()
     options = embedded_options(choice, shape, account, settings.WARMUP_CANDLES, None if remembers else stood)
     embedded = start_embedded(choice, options)
+    if choice.address:
+        _check_it_answers(choice.address, embedded)
     speed = math.inf if embedded.is_stepped() else choice.speed
     kind = "candle files" if choice.candles else "found running" if choice.address else "made market, not real"
     return MarketSource(f"embedded exchange ({kind})", embedded.venue, speed, host, embedded)
+
+
+def _check_it_answers(address: str, embedded: EmbeddedExchange) -> None:
+    """Refuse an address where no exchange answers before anything is made that would have to be cleared away."""
+    try:
+        ask_clock(embedded.venue)
+    except VenueError as problem:
+        raise VenueError(
+            f"No embedded exchange answers at {address}. Start one in another shell (smm-bt emulator) and give the "
+            "address it prints, or leave --address out: then the run starts its own."
+        ) from problem
