@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import signal
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from live_kit import files_of, live_process, rows_of, run_live, strategy_file, wait_for
+from live_kit import FIVE_MINUTES_MS, START_MS, files_of, live_process, rows_of, run_live, strategy_file, wait_for
 from made_files import smm_bt
 from rich.console import Console
 from venue_bench import client_of
@@ -69,6 +70,25 @@ def test_an_address_where_nobody_answers_is_named_with_what_to_do(mode: str, tmp
     with pytest.raises(VenueError, match=rf"{nobody}.*smm-bt emulator"):
         run_live(tmp_path / "run", strategy_file(tmp_path), (), address=nobody, settings=settings, speed=1.0)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_end_before_the_markets_present_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    strategy, candles, run = strategy_file(tmp_path), files_of(tmp_path, count=30), tmp_path / "run"
+    for played, speed in ((candles, math.inf), (candles, 60.0), ((), math.inf), ((), 1.0)):
+        with pytest.raises(UsageError, match="--until 2020-01-01T00:00:00Z is not later than the present"):
+            run_live(run, strategy, played, speed=speed, until_ms=1_577_836_800_000)
+    assert not run.exists()
+    until_ms = START_MS + 10 * FIVE_MINUTES_MS
+    assert run_live(run, strategy, candles, until_ms=until_ms).info.candles == 10
+    with pytest.raises(UsageError, match="2025-01-01T00:50:00Z: nothing would be traded"):
+        run_live(run, strategy, candles, until_ms=until_ms, resume=True)
+    assert rows_of(run, "SELECT state FROM run") == [("finished",)]
+
+
+def test_on_binance_the_wall_clock_says_what_is_past(tmp_path: Path) -> None:
+    done = smm_bt("live", "--until", "2020-01-01", cwd=tmp_path)
+    assert (done.returncode, "is not later than the present" in done.stderr) == (2, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_that_failed_later_is_kept_and_says_why(tmp_path: Path) -> None:

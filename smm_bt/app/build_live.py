@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from feeds.candles import iso_utc
 from smm_bt.analytics.journal import Journal
 from smm_bt.app.build import build_costs
 from smm_bt.app.embedded import EmbeddedExchange
@@ -20,7 +21,7 @@ from smm_bt.app.live_market_source import (
 )
 from smm_bt.app.settings import Settings
 from smm_bt.app.venue_reach import ask_clock
-from smm_bt.errors import SettingsError, VenueError
+from smm_bt.errors import SettingsError, UsageError, VenueError
 from smm_bt.execution.ccxt_client import ApiKeys
 from smm_bt.execution.endpoints import PracticeVenue, practice_venue
 from smm_bt.execution.host_clock import HostClock
@@ -95,10 +96,12 @@ def open_market(
     host: HostClock,
     state: Path | None,
     stood: Stood | None,
+    until_ms: int | None = None,
 ) -> MarketSource:
     """Return the market of a live run, reachable.
 
     Raises:
+        UsageError: the market's time is at or beyond ``until_ms`` already.
         VenueError: Binance cannot be reached; the sentence names ``--market embedded``.
         RunFailed: the embedded exchange cannot serve what was asked for, or none answers at ``--address``.
     """
@@ -107,6 +110,7 @@ def open_market(
         practice = practice_venue(settings.TRADING_MODE) if testnet else None
         if testnet:
             venue_keys(settings, None)
+        _check_until(until_ms, host.now_ms())
         ask_clock(practice)
         return MarketSource("Binance demo venue" if testnet else "Binance public data", practice, 1.0, host)
     account: dict[str, object] = {
@@ -117,8 +121,14 @@ def open_market(
     remembers = testnet and state is not None and state.exists()
     options = embedded_options(choice, shape, account, settings.WARMUP_CANDLES, None if remembers else stood)
     embedded = start_embedded(choice, options)
-    if choice.address:
-        _check_it_answers(choice.address, embedded)
+    try:
+        if choice.address:
+            _check_it_answers(choice.address, embedded)
+        if until_ms is not None:
+            _check_until(until_ms, ask_clock(embedded.venue).server_ms)
+    except BaseException:
+        embedded.close()
+        raise
     speed = math.inf if embedded.is_stepped() else choice.speed
     kind = "candle files" if choice.candles else "found running" if choice.address else "made market, not real"
     return MarketSource(f"embedded exchange ({kind})", embedded.venue, speed, host, embedded)
@@ -133,3 +143,11 @@ def _check_it_answers(address: str, embedded: EmbeddedExchange) -> None:
             f"No embedded exchange answers at {address}. Start one in another shell (smm-bt emulator) and give the "
             "address it prints, or leave --address out: then the run starts its own."
         ) from problem
+
+
+def _check_until(until_ms: int | None, present_ms: int) -> None:
+    if until_ms is not None and until_ms <= present_ms:
+        raise UsageError(
+            f"--until {iso_utc(until_ms)} is not later than the present of this market, {iso_utc(present_ms)}: nothing "
+            "would be traded. Give a later moment, or leave it out."
+        )

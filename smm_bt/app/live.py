@@ -91,7 +91,7 @@ def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResu
         stack.enter_context(held_folder(folder))
         clear_unbegun(folder)
         stack.enter_context(removed_unless_begun(folder))
-        source = build_live.open_market(choice, shape, settings, host, state, None)
+        source = build_live.open_market(choice, shape, settings, host, state, None, request.until_ms)
         stack.callback(source.close)
         info = _describe(request, shape, strategy, source, folder.name)
         balance = build_live.first_balance(settings, source)
@@ -126,7 +126,8 @@ def _resume(request: LiveRequest, console: Console, stop: StopSignal) -> LiveRes
                 "put the old one back, or start a new run."
             )
         host = WatchfulClock(stop)
-        source = build_live.open_market(choice, shape, settings, host, folder / EXCHANGE, _stood(journal))
+        state, until_ms = folder / EXCHANGE, request.until_ms
+        source = build_live.open_market(choice, shape, settings, host, state, _stood(journal), until_ms)
         stack.callback(source.close)
         journal.update_run(info, "running")
         parts = SessionParts(request, settings, choice, shape, strategy, source, journal, folder, host, stop, True)

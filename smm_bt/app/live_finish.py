@@ -53,10 +53,9 @@ def finish(journal: Journal, folder: Path, why_ended: str, *, has_profit_target:
 
 def mark_failed(journal: Journal, problem: Exception) -> None:
     """Leave in the journal that, and why, the run failed, so that ``status`` need not guess."""
-    with suppress(SmmBtError):  # the disk may be full, and the first problem is the one to tell
-        with journal.together():
-            journal.record_event(now_ms(), FAILED, str(problem) or type(problem).__name__)
-            mark_ended(journal, FAILED)
+    with suppress(SmmBtError), journal.together():  # the disk may be full, and the first problem is the one to tell
+        journal.record_event(now_ms(), FAILED, str(problem) or type(problem).__name__)
+        mark_ended(journal, FAILED)
 
 
 def mark_ended(journal: Journal, state: str) -> None:
