@@ -58,10 +58,16 @@ def check_symbols(symbols: tuple[str, ...], choice: MarketChoice, settings: Sett
     """Refuse symbols a simulated account has no market rules for, before anything is started.
 
     Raises:
-        UsageError: no rules are known and no file gives them.
+        UsageError: no rules are known and no file gives them, or a file is given to a venue that has its own.
     """
     if settings.TRADING_MODE is TradingMode.PAPER:
         load_instruments(symbols, choice.exchange_info, choice.brackets)
+    elif choice.name == BINANCE and (choice.exchange_info or choice.brackets):
+        option = "--exchange-info" if choice.exchange_info else "--brackets"
+        raise UsageError(
+            f"{option} has no effect on the demo venue, which tells its own market rules; leave it out, or use "
+            "--market embedded."
+        )
 
 
 def trading_venue(settings: Settings, source: MarketSource) -> PracticeVenue:

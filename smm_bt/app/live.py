@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,14 +27,15 @@ from smm_bt.app.live_folder import (
     open_to_resume,
     removed_unless_begun,
 )
+from smm_bt.app.live_given import Given, refuse_contradictions
 from smm_bt.app.live_market_source import MarketChoice, MarketShape, MarketSource, Stood, shape_of
 from smm_bt.app.live_session import LiveSession, SessionParts
 from smm_bt.app.live_settings import MARKET, public_market, recorded_market, recorded_settings
 from smm_bt.app.run_folder import choose_run_folder
 from smm_bt.app.run_log import RunLog
-from smm_bt.app.settings import Settings
+from smm_bt.app.settings import Settings, given_settings
 from smm_bt.app.stop_signal import StopSignal, WatchfulClock
-from smm_bt.errors import Interrupted, RunFailed, SettingsError, SmmBtError
+from smm_bt.errors import Interrupted, RunFailed, SettingsError, SmmBtError, UsageError
 from smm_bt.model import LEVERAGE, RISK_FRACTION
 from strategy.contract import StrategyRefused
 from strategy.loader import LocatedStrategy, locate_strategy
@@ -56,6 +57,7 @@ class LiveRequest:
     close_on_exit: bool = False
     adopt: bool = False
     pages: bool = True
+    given: Given = field(default_factory=Given)
 
 
 def live(request: LiveRequest, console: Console) -> LiveResult:
@@ -78,10 +80,14 @@ def live(request: LiveRequest, console: Console) -> LiveResult:
 def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResult:
     settings, choice = request.settings, request.market
     shape = shape_of(choice, settings.SYMBOLS, settings.TIMEFRAME)
+    _check_named_market(request, shape)
     strategy = locate_strategy(settings.STRATEGY_FILE)
     strategy.load()
     _check_window(settings, strategy)
     build_live.check_symbols(shape.symbols, choice, settings)
+    if request.given.chose_embedded:
+        text = f"{request.given.embedded_only[0]} belongs to the embedded exchange: the run trades there."
+        console.print(text, soft_wrap=True, highlight=False)
     label = f"{settings.TRADING_MODE}-{'-'.join(shape.symbols)}"[:40].rstrip("-")
     out = request.out
     folder = out if out is not None and has_not_begun(out) else choose_run_folder(settings.RUNS_DIR, out, label)
@@ -100,6 +106,16 @@ def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResu
         return _run(parts, console)
 
 
+def _check_named_market(request: LiveRequest, shape: MarketShape) -> None:
+    """Refuse symbols named beside candle files that hold others: the files decide, and the option had no effect."""
+    named = given_settings(request.given.settings).get("SYMBOLS")
+    if named is not None and named != list(shape.symbols):
+        raise UsageError(
+            f"{request.given.word('SYMBOLS')}: the candle files hold {', '.join(shape.symbols)}. Leave the option out, "
+            "or name the files of these symbols, in their order."
+        )
+
+
 def _check_window(settings: Settings, strategy: LocatedStrategy) -> None:
     """Refuse a window that an audit of this strategy has found too short."""
     needed = known_warm_up(settings, strategy)
@@ -115,11 +131,14 @@ def _resume(request: LiveRequest, console: Console, stop: StopSignal) -> LiveRes
     with ExitStack() as stack:
         journal = stack.enter_context(open_to_resume(folder))
         stack.enter_context(held_folder(folder))
+        refuse_contradictions(request.given, journal)
         choice = recorded_market(journal, request.market)
+        if "speed" in request.given.market:
+            choice = replace(choice, speed=request.market.speed)
         settings = recorded_settings(journal, request.settings)
         info = journal.run_info()
         shape = shape_of(choice, info.symbols, info.timeframe)
-        strategy = locate_strategy(settings.STRATEGY_FILE)
+        strategy = locate_strategy(_strategy_file(request, settings, info))
         if strategy.sha256 != info.strategy_sha256:
             raise StrategyRefused(
                 f"Strategy file {strategy.path} must be the one the run was started with, and it has changed since; "
@@ -132,6 +151,14 @@ def _resume(request: LiveRequest, console: Console, stop: StopSignal) -> LiveRes
         journal.update_run(info, "running")
         parts = SessionParts(request, settings, choice, shape, strategy, source, journal, folder, host, stop, True)
         return _run(parts, console)
+
+
+def _strategy_file(request: LiveRequest, settings: Settings, info: RunInfo) -> Path | None:
+    """Return where the run's strategy lies: where it was, or where the command line says that it lies now."""
+    named = request.given.settings.get("STRATEGY_FILE")
+    if named:
+        return Path(named)
+    return Path(info.strategy_file) if settings.STRATEGY_FILE is not None else None
 
 
 def _stood(journal: Journal) -> Stood | None:

@@ -16,6 +16,9 @@ from smm_bt.errors import SettingsError
 from smm_bt.model import TradingMode
 
 _TOML_TABLES = {"strategy"}
+_COMMAND_LINE = "command line"
+#: Elsewhere an empty value is as if it were not given.
+_EMPTY_SAYS_SOMETHING = {"TRADING_MODE", "STOP_LOSS_PERCENT", "STRATEGY_FILE"}
 _SECRETS = ("BINANCE_TESTNET_API_KEY", "BINANCE_TESTNET_API_SECRET")
 
 
@@ -80,7 +83,7 @@ def load_settings(
     """Return the settings in force.
 
     Args:
-        overrides: values given on the command line, by setting name; None values are as if not given.
+        overrides: values given on the command line, by setting name; None and empty values are as if not given.
         folder: where ``.env`` and ``smm.toml`` are looked for; the current folder by default.
         environment: the process environment by default.
 
@@ -101,12 +104,31 @@ def settings_by_source(
     names = set(Settings.model_fields) - {"STRATEGY_PARAMETERS"}
     found: dict[str, tuple[Any, str]] = {}
     for key, value in _read_toml(folder / "smm.toml").items():
-        found[_known(key, names | {"STRATEGY_PARAMETERS"}, "smm.toml")] = (value, "smm.toml")
+        name = _known(key, names | {"STRATEGY_PARAMETERS"}, "smm.toml")
+        if not _is_not_given(name, value):
+            found[name] = (value, "smm.toml")
     for key, value in _read_dotenv(folder / ".env").items():
         found[_known(key, names, ".env")] = (value, ".env")
     found |= {key: (value, "environment") for key, value in read_environment(names, environment).items()}
-    found |= {key: (value, "command line") for key, value in (overrides or {}).items() if value is not None}
+    given = {key: value for key, value in (overrides or {}).items() if not _is_not_given(key, value)}
+    found |= {key: (value, _COMMAND_LINE) for key, value in given.items()}
     return _without_unused_keys(found)
+
+
+def given_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings named on the command line, checked, as the plain values a journal keeps of them.
+
+    Raises:
+        SettingsError: a value that is malformed or out of range.
+    """
+    found = {name: (value, _COMMAND_LINE) for name, value in given.items() if not _is_not_given(name, value)}
+    public = _validated(found).public()
+    return {name: public[name] for name in found}
+
+
+def _is_not_given(name: str, value: Any) -> bool:
+    """Say whether a value stands for none; an empty mode is a wrong mode, and an empty stop or strategy means none."""
+    return value is None or (value == "" and name not in _EMPTY_SAYS_SOMETHING)
 
 
 def _without_unused_keys(found: dict[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
