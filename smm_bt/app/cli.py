@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from smm_bt import __version__
 from smm_bt.app import live_commands, tool_commands
-from smm_bt.app.arguments import console, moment, settings_with
+from smm_bt.app.arguments import console, moment, settings_with, symbol_named
 from smm_bt.errors import Interrupted, SmmBtError
 
 app = typer.Typer(
@@ -72,7 +72,7 @@ def replay(
     settings = settings_with(setting, STRATEGY_FILE=strategy, TIMEFRAME=timeframe)
     files = ReplayFiles(
         candles=[*(candles or ()), *(more or ())],
-        symbols=symbol or (),
+        symbols=[symbol_named(name) for name in symbol or ()],
         mark=mark or (),
         funding=funding or (),
         exchange_info=exchange_info,

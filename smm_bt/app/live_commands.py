@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smm_bt.app.arguments import console, moment, settings_given, settings_with
+from smm_bt.app.arguments import console, moment, settings_given, settings_with, symbol_named
 from smm_bt.errors import UsageError
 
 _More = Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Further candle files.")]
@@ -90,7 +90,7 @@ def close(
     debug: _Debug = False,
 ) -> None:
     """Let a running bot close its positions (reason: manual)."""
-    _ask(run, "close", symbol.upper(), wait)
+    _ask(run, "close", symbol_named(symbol), wait)
 
 
 def pause(run: _Run, wait: _Wait = 30.0, debug: _Debug = False) -> None:

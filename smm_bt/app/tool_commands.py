@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from smm_bt.app.arguments import console, moment, settings_given, settings_with
+from smm_bt.app.arguments import console, moment, settings_given, settings_with, symbol_named
 
 _Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
@@ -80,7 +80,7 @@ def download(
     settings = settings_with(setting, TIMEFRAME=timeframe)
     request = DownloadRequest(
         settings=settings,
-        symbols=[symbol.upper() for symbol in symbols or ()],
+        symbols=[symbol_named(symbol) for symbol in symbols or ()],
         timeframe=settings.TIMEFRAME,
         since_ms=moment(since, "--since"),
         until_ms=moment(until, "--until"),
