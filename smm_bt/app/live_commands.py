@@ -16,7 +16,7 @@ _Candles = Annotated[list[Path] | None, typer.Option(help="Candle file for the e
 _Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, or its name in RUNS_DIR.")]
-_Wait = Annotated[float, typer.Option(help="Seconds to wait for the bot's answer.")]
+_Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for the bot's answer.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -12,6 +12,7 @@ from smm_bt.analytics.journal_reader import JournalReader
 from smm_bt.app.clock import now_ms
 from smm_bt.app.live_finish import why_failed
 from smm_bt.app.live_folder import journal_of
+from smm_bt.errors import UsageError
 from smm_bt.execution.host_clock import SystemClock
 
 if TYPE_CHECKING:
@@ -21,9 +22,18 @@ _LOOK_AGAIN_S = 0.1
 
 
 def ask(run: Path, request: str, symbol: str, wait_s: float) -> str:
-    """Leave a request for the bot and return its answer, or say that none came."""
+    """Leave a request for the bot and return its answer, or say that none came.
+
+    Raises:
+        UsageError: no bot will ever read it: the run is a replay, or does not trade the symbol.
+    """
     clock = SystemClock()
     with Journal.open(journal_of(run)) as journal:
+        info = journal.run_info()
+        if info.engine != "live":
+            raise UsageError(f"{run} is a replay, which has ended; {request} is for a live run.")
+        if symbol and symbol not in info.symbols:
+            raise UsageError(f"--symbol {symbol}: the run trades {', '.join(info.symbols)}; name one of them.")
         number = journal.request_control(request, now_ms(), symbol)
         end_s = clock.seconds() + wait_s
         while (answer := journal.control_answer(number)) is None:
@@ -71,7 +81,7 @@ def status_lines(journal: JournalReader) -> list[str]:
     paused = [row["request"] for row in journal.answered_controls() if row["request"] in ("pause", "resume-entries")]
     if paused and paused[-1] == "pause":
         lines.append("ENTRIES ARE PAUSED (smm-bt resume-entries)")
-    candles = max((each.last_ms for each in journal.progress().values()), default=None)
+    candles = max((each.last_ms for each in journal.progress().values()), default=info.last_candle_ms)
     lines.append(f"last candle: {iso_utc(candles) if candles is not None else 'none yet'}")
     lines.append(f"wallet: {record.wallet_usdt:,.2f} USDT of {record.initial_balance_usdt:,.2f} at the start")
     lines += [
