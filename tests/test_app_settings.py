@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from smm_bt.app.arguments import symbol_named
 from smm_bt.app.environment import read_dotenv, read_environment
 from smm_bt.app.settings import Settings, known_setting, load_settings, settings_by_source
-from smm_bt.errors import SettingsError
+from smm_bt.errors import SettingsError, UsageError
 from smm_bt.model import TradingMode
 
 KEY, SECRET = "kkkk-very-public-key", "ssss-do-not-show"
@@ -81,7 +82,7 @@ def test_an_override_of_none_is_as_if_it_were_not_given(tmp_path: Path) -> None:
 
 
 def test_empty_values_of_environment_and_dotenv_are_as_if_they_were_not_given(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("SLIPPAGE_BPS=\nTAKER_FEE_RATE\n")
+    (tmp_path / ".env").write_text("SLIPPAGE_BPS=\nTAKER_FEE_RATE=\n")
     settings = load(tmp_path, {"TRADING_MODE": "", "TIMEFRAME": ""})
     assert settings == load(tmp_path / "nowhere")
 
@@ -95,6 +96,43 @@ def test_the_environment_of_the_process_is_read_by_default(tmp_path: Path, monke
 
 def test_other_variables_of_the_environment_are_none_of_our_business(tmp_path: Path) -> None:
     assert load(tmp_path, {"SLIPPAGE": "9", "PATH": "/bin"}).SLIPPAGE_BPS == 0
+
+
+MISSPELT = {
+    "STOP_LOSS_PERCNT": "STOP_LOSS_PERCENT",
+    "stop_loss_percent": "STOP_LOSS_PERCENT",
+    "STOPLOSS_PERCENT": "STOP_LOSS_PERCENT",
+    "TAKER_FEE_RAT": "TAKER_FEE_RATE",
+    "TAKER_FEE_RAET": "TAKER_FEE_RATE",
+    "CLOSE_ON_OPPOSITE": "CLOSE_ON_OPPOSITE_SIGNAL",
+    "BINANCE_TESTNET_API_SECRT": "BINANCE_TESTNET_API_SECRET",
+    "TRADING_MOD": "TRADING_MODE",
+    "SLIPAGE_BPS": "SLIPPAGE_BPS",
+    "WARMUP_CANDLE": "WARMUP_CANDLES",
+    "STRATEGY_FIEL": "STRATEGY_FILE",
+}
+
+
+@pytest.mark.parametrize(("name", "meant"), MISSPELT.items())
+def test_a_misspelt_setting_in_the_environment_is_refused(name: str, meant: str, tmp_path: Path) -> None:
+    message = refusal(tmp_path, {name: "ssss-do-not-show"})
+    assert message.startswith(f"environment: there is no setting {name}; did you mean {meant}?")
+    assert f"env -u {name} smm-bt" in message
+    assert "do-not-show" not in message
+
+
+FOREIGN = ["SYMBOL", "TIMEFRAME_X", "TIMEFRAMES", "DATA_DIRS", "XDG_DATA_DIRS", "RUN_DIR", "data_dir", "MODE", "MODES"]
+FOREIGN += ["STRATEGY", "SLIPPAGE", "FEE_RATE", "STOP_LOSS", "TAKER_FEE", "INITIAL_BALANCE", "TRADING", "BINANCE"]
+FOREIGN += ["BINANCE_API_KEY", "BINANCE_API_SECRET", "BINANCE_TESTNET", "BINANCE_TESTNET_API_URL", "PATH", "CLOSE_ON"]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_names_that_are_likely_another_programs_are_left_alone(name: str, tmp_path: Path) -> None:
+    assert load(tmp_path, {name: "1"}) == load(tmp_path)
+
+
+def test_a_misspelt_setting_without_a_value_is_left_alone(tmp_path: Path) -> None:
+    assert load(tmp_path, {"STOP_LOSS_PERCNT": ""}) == load(tmp_path)
 
 
 def test_settings_are_frozen(tmp_path: Path) -> None:
@@ -230,6 +268,71 @@ def test_a_dotenv_that_is_no_text_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path).startswith(".env: cannot be read (")
 
 
+UNREADABLE = {
+    "STOP_LOSS_PERCENT 2": "line 3 begins with STOP_LOSS_PERCENT and is not written as NAME=value",
+    "STOP_LOSS_PERCENT: 2": "line 3 begins with STOP_LOSS_PERCENT and",
+    "STOP_LOSS_PERCENT": "line 3 begins with STOP_LOSS_PERCENT and",
+    "garbage line": "line 3 begins with garbage and",
+    "export BINANCE_TESTNET_API_SECRET ssss-do-not-show": "line 3 begins with BINANCE_TESTNET_API_SECRET and",
+    "x7Gk2ssssdonotshow": "line 3 is not written as NAME=value",
+    "SLIPPAGE_BPS='1": "line 3 begins with SLIPPAGE_BPS and",
+}
+
+
+@pytest.mark.parametrize(("line", "said"), UNREADABLE.items())
+def test_a_line_of_dotenv_that_is_no_entry_is_refused_by_number_and_name(line: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"# settings\n\n{line}\nTAKER_FEE_RATE=0\n")
+    message = refusal(tmp_path)
+    assert message.startswith(f".env: cannot be read ({said}")
+    assert "show)" not in message.replace("is not shown)", "")
+    assert "x7Gk" not in message
+
+
+def test_a_name_given_twice_in_dotenv_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SLIPPAGE_BPS=1\n\n# later\nSLIPPAGE_BPS=2\n")
+    assert "line 4 gives SLIPPAGE_BPS again, after line 1; keep one" in refusal(tmp_path)
+    (tmp_path / ".env").write_text("SLIPPAGE_BPS=1\nslippage_bps=2\n")
+    assert "line 2 gives slippage_bps again, after line 1" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", [".env", "smm.toml"])
+def test_a_settings_file_that_is_a_folder_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    assert refusal(tmp_path).startswith(f"{name}: cannot be read (")
+
+
+def test_an_unknown_name_without_a_value_in_dotenv_is_refused_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SLIPAGE_BPS=\n")
+    assert refusal(tmp_path) == ".env: there is no setting SLIPAGE_BPS; did you mean SLIPPAGE_BPS?"
+
+
+def test_a_dotenv_saved_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SLIPPAGE_BPS=3\n", encoding="utf-8-sig")
+    assert load(tmp_path).SLIPPAGE_BPS == 3
+
+
+@pytest.mark.parametrize("name", ["STOP_LOSS_PERCENT", "WARMUP_CANDLES", "INITIAL_BALANCE_USDT", "TAKER_FEE_RATE"])
+def test_true_and_false_are_no_numbers(name: str, tmp_path: Path) -> None:
+    (tmp_path / "smm.toml").write_text(f"{name} = true\n")
+    assert refusal(tmp_path) == f"{name}=True (smm.toml): it must be a number, and true and false are none."
+
+
+@pytest.mark.parametrize("written", ["BTC/USDT", "btc/usdt", "BTC/USDT:USDT", "BTC-USDT"])
+def test_a_symbol_in_another_writing_is_refused_with_the_venues(written: str, tmp_path: Path) -> None:
+    assert "did you mean BTCUSDT?" in refusal(tmp_path, SYMBOLS=f"ETHUSDT,{written}")
+    with pytest.raises(UsageError, match=r"is not how the venue names it; did you mean BTCUSDT\?"):
+        symbol_named(written)
+    assert symbol_named("btcusdt") == "BTCUSDT"
+
+
+def test_an_empty_value_on_the_command_line_is_as_if_it_were_not_given(tmp_path: Path) -> None:
+    (tmp_path / "smm.toml").write_text('RUNS_DIR = "mine"\nDATA_DIR = ""\n')
+    settings = load(tmp_path, RUNS_DIR="", TIMEFRAME="", SYMBOLS="")
+    assert Path("mine") == settings.RUNS_DIR
+    assert Path("data") == settings.DATA_DIR
+    assert settings.SYMBOLS == ("BTCUSDT",)
+
+
 @pytest.mark.parametrize("text", ["strategy = 5", "[strategy]\nfile = 'x'", "[strategy.parameter]\nperiod = 1"])
 def test_a_strategy_table_with_anything_but_parameters_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "smm.toml").write_text(text + "\n")
@@ -301,5 +404,5 @@ def test_a_secret_of_the_wrong_type_is_masked_in_its_own_refusal(tmp_path: Path)
 
 def test_dotenv_values_are_taken_as_they_are_written(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text('A="x y"\nB=$HOME\nexport C=1 # note\nD=\n')
-    assert read_dotenv(tmp_path / ".env") == {"A": "x y", "B": "$HOME", "C": "1"}
+    assert read_dotenv(tmp_path / ".env") == {"A": "x y", "B": "$HOME", "C": "1", "D": ""}
     assert read_dotenv(tmp_path / "none") == {}

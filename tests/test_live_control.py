@@ -16,6 +16,7 @@ from live_kit import (
     report_of,
     rows_of,
     run_live,
+    run_replay,
     strategy_file,
     trades_of,
     wait_for,
@@ -23,6 +24,7 @@ from live_kit import (
 from made_files import smm_bt
 
 from smm_bt.analytics.journal import Journal
+from smm_bt.app.cli import main
 from smm_bt.app.live_commands import live as live_arguments
 from smm_bt.app.live_market_source import MarketChoice
 from smm_bt.errors import RunFailed, SettingsError, UsageError, VenueError
@@ -118,6 +120,25 @@ def test_a_request_to_a_stopped_bot_is_kept_and_carried_out_when_it_goes_on(tmp_
     assert trades_of(tmp_path / "run")[-1]["close_reason"] == "manual"
     status = smm_bt("status", tmp_path / "run", cwd=tmp_path)
     assert "state: finished" in status.stdout
+
+
+def test_a_request_nobody_will_ever_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, ("BTCUSDT", "ETHUSDT"), count=30)
+    run_replay(tmp_path / "replayed", strategy, candles)
+    run_live(tmp_path / "run", strategy, candles, max_candles=3)
+    monkeypatch.chdir(tmp_path)
+    for command in ("close", "pause", "resume-entries"):
+        assert main([command, "replayed", "--wait", "0"]) == 2
+        assert f"replayed is a replay, which has ended; {command} is for a live run." in capsys.readouterr().err
+    assert main(["close", "run", "--symbol", "solusdt", "--wait", "0"]) == 2
+    assert "--symbol SOLUSDT: the run trades BTCUSDT, ETHUSDT; name one of them." in capsys.readouterr().err
+    assert main(["pause", "run", "--wait", "-1"]) == 2
+    assert rows_of(tmp_path / "run", "SELECT count(*) FROM controls") == [(0,)]
+    capsys.readouterr()
+    assert main(["status", "replayed"]) == 0
+    assert "last candle: 2025-01-01T02:25:00Z" in capsys.readouterr().out
 
 
 def test_a_pause_outlives_a_restart(tmp_path: Path) -> None:

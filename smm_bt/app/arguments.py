@@ -39,6 +39,19 @@ def settings_with(pairs: list[str] | None, **options: Any) -> Settings:
     return load_settings(settings_given(pairs) | {key: value for key, value in options.items() if value is not None})
 
 
+def symbol_named(text: str) -> str:
+    """Return a symbol as the venue names it; lower case is taken as upper.
+
+    Raises:
+        UsageError: it is written another way, with "did you mean".
+    """
+    from smm_bt.app.settings import plain_symbol
+
+    if (plain := plain_symbol(text)) != text.upper():
+        raise UsageError(f"{text} is not how the venue names it; did you mean {plain}?")
+    return plain
+
+
 def moment(text: str | None, option: str) -> int | None:
     """Return UTC milliseconds from a date, a time or 13 digits; None stays None.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from feeds.candles import iso_utc
 from smm_bt.analytics.journal import Journal
 from smm_bt.app.build import build_costs
 from smm_bt.app.embedded import EmbeddedExchange
@@ -20,7 +21,7 @@ from smm_bt.app.live_market_source import (
 )
 from smm_bt.app.settings import Settings
 from smm_bt.app.venue_reach import ask_clock
-from smm_bt.errors import SettingsError
+from smm_bt.errors import SettingsError, UsageError, VenueError
 from smm_bt.execution.ccxt_client import ApiKeys
 from smm_bt.execution.endpoints import PracticeVenue, practice_venue
 from smm_bt.execution.host_clock import HostClock
@@ -57,10 +58,16 @@ def check_symbols(symbols: tuple[str, ...], choice: MarketChoice, settings: Sett
     """Refuse symbols a simulated account has no market rules for, before anything is started.
 
     Raises:
-        UsageError: no rules are known and no file gives them.
+        UsageError: no rules are known and no file gives them, or a file is given to a venue that has its own.
     """
     if settings.TRADING_MODE is TradingMode.PAPER:
         load_instruments(symbols, choice.exchange_info, choice.brackets)
+    elif choice.name == BINANCE and (choice.exchange_info or choice.brackets):
+        option = "--exchange-info" if choice.exchange_info else "--brackets"
+        raise UsageError(
+            f"{option} has no effect on the demo venue, which tells its own market rules; leave it out, or use "
+            "--market embedded."
+        )
 
 
 def trading_venue(settings: Settings, source: MarketSource) -> PracticeVenue:
@@ -95,18 +102,21 @@ def open_market(
     host: HostClock,
     state: Path | None,
     stood: Stood | None,
+    until_ms: int | None = None,
 ) -> MarketSource:
     """Return the market of a live run, reachable.
 
     Raises:
+        UsageError: the market's time is at or beyond ``until_ms`` already.
         VenueError: Binance cannot be reached; the sentence names ``--market embedded``.
-        RunFailed: the embedded exchange cannot serve what was asked for.
+        RunFailed: the embedded exchange cannot serve what was asked for, or none answers at ``--address``.
     """
     testnet = settings.TRADING_MODE is TradingMode.TESTNET
     if choice.name == BINANCE:
         practice = practice_venue(settings.TRADING_MODE) if testnet else None
         if testnet:
             venue_keys(settings, None)
+        _check_until(until_ms, host.now_ms())
         ask_clock(practice)
         return MarketSource("Binance demo venue" if testnet else "Binance public data", practice, 1.0, host)
     account: dict[str, object] = {
@@ -117,6 +127,33 @@ def open_market(
     remembers = testnet and state is not None and state.exists()
     options = embedded_options(choice, shape, account, settings.WARMUP_CANDLES, None if remembers else stood)
     embedded = start_embedded(choice, options)
+    try:
+        if choice.address:
+            _check_it_answers(choice.address, embedded)
+        if until_ms is not None:
+            _check_until(until_ms, ask_clock(embedded.venue).server_ms)
+    except BaseException:
+        embedded.close()
+        raise
     speed = math.inf if embedded.is_stepped() else choice.speed
     kind = "candle files" if choice.candles else "found running" if choice.address else "made market, not real"
     return MarketSource(f"embedded exchange ({kind})", embedded.venue, speed, host, embedded)
+
+
+def _check_it_answers(address: str, embedded: EmbeddedExchange) -> None:
+    """Refuse an address where no exchange answers before anything is made that would have to be cleared away."""
+    try:
+        ask_clock(embedded.venue)
+    except VenueError as problem:
+        raise VenueError(
+            f"No embedded exchange answers at {address}. Start one in another shell (smm-bt emulator) and give the "
+            "address it prints, or leave --address out: then the run starts its own."
+        ) from problem
+
+
+def _check_until(until_ms: int | None, present_ms: int) -> None:
+    if until_ms is not None and until_ms <= present_ms:
+        raise UsageError(
+            f"--until {iso_utc(until_ms)} is not later than the present of this market, {iso_utc(present_ms)}: nothing "
+            "would be traded. Give a later moment, or leave it out."
+        )

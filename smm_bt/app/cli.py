@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from smm_bt import __version__
 from smm_bt.app import live_commands, tool_commands
-from smm_bt.app.arguments import console, moments, settings_with
+from smm_bt.app.arguments import console, moments, settings_with, symbol_named
 from smm_bt.errors import Interrupted, SmmBtError
 
 #: Errors of feeds and strategy and their exit codes; named, not imported: the command line must start without these.
@@ -76,7 +76,7 @@ def replay(
     begin_ms, end_ms = moments(since, until)
     files = ReplayFiles(
         candles=[*(candles or ()), *(more or ())],
-        symbols=[each.upper() for each in symbol or ()],
+        symbols=[symbol_named(name) for name in symbol or ()],
         mark=mark or (),
         funding=funding or (),
         exchange_info=exchange_info,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,25 +14,29 @@ from smm_bt.analytics.summary import print_summary
 from smm_bt.app import build_live
 from smm_bt.app.audit_memory import known_warm_up
 from smm_bt.app.clock import now_ms
-from smm_bt.app.live_finish import LiveResult, draw_pages, finish
+from smm_bt.app.live_finish import LiveResult, draw_pages, finish, mark_ended, mark_failed
 from smm_bt.app.live_folder import (
     EXCHANGE,
     JOURNAL,
+    RUN_LOG,
     clear_unbegun,
+    has_begun,
     has_not_begun,
     held_folder,
     latest_live_run,
     open_to_resume,
+    removed_unless_begun,
 )
 from smm_bt.app.live_funding import symbols_without_funding
+from smm_bt.app.live_given import Given, refuse_contradictions
 from smm_bt.app.live_market_source import MarketChoice, MarketShape, MarketSource, Stood, shape_of
 from smm_bt.app.live_session import LiveSession, SessionParts
 from smm_bt.app.live_settings import MARKET, public_market, recorded_market, recorded_settings
 from smm_bt.app.run_folder import choose_run_folder
 from smm_bt.app.run_log import RunLog
-from smm_bt.app.settings import Settings
+from smm_bt.app.settings import Settings, given_settings
 from smm_bt.app.stop_signal import StopSignal, WatchfulClock
-from smm_bt.errors import Interrupted, RunFailed, SettingsError, SmmBtError
+from smm_bt.errors import Interrupted, RunFailed, SettingsError, SmmBtError, UsageError
 from smm_bt.model import LEVERAGE, RISK_FRACTION
 from strategy.contract import StrategyRefused
 from strategy.loader import LocatedStrategy, locate_strategy
@@ -55,6 +58,7 @@ class LiveRequest:
     close_on_exit: bool = False
     adopt: bool = False
     pages: bool = True
+    given: Given = field(default_factory=Given)
 
 
 def live(request: LiveRequest, console: Console) -> LiveResult:
@@ -77,10 +81,14 @@ def live(request: LiveRequest, console: Console) -> LiveResult:
 def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResult:
     settings, choice = request.settings, request.market
     shape = shape_of(choice, settings.SYMBOLS, settings.TIMEFRAME)
+    _check_named_market(request, shape)
     strategy = locate_strategy(settings.STRATEGY_FILE)
     strategy.load()
     _check_window(settings, strategy)
     build_live.check_symbols(shape.symbols, choice, settings)
+    if request.given.chose_embedded:
+        text = f"{request.given.embedded_only[0]} belongs to the embedded exchange: the run trades there."
+        console.print(text, soft_wrap=True, highlight=False)
     label = f"{settings.TRADING_MODE}-{'-'.join(shape.symbols)}"[:40].rstrip("-")
     out = request.out
     folder = out if out is not None and has_not_begun(out) else choose_run_folder(settings.RUNS_DIR, out, label)
@@ -89,14 +97,24 @@ def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResu
         state = folder / EXCHANGE
         stack.enter_context(held_folder(folder))
         clear_unbegun(folder)
-        stack.enter_context(_removed_unless_begun(folder))
-        source = build_live.open_market(choice, shape, settings, host, state, None)
+        stack.enter_context(removed_unless_begun(folder))
+        source = build_live.open_market(choice, shape, settings, host, state, None, request.until_ms)
         stack.callback(source.close)
         info = _describe(request, shape, strategy, source, folder.name)
         balance = build_live.first_balance(settings, source)
         journal = stack.enter_context(Journal.create(folder / JOURNAL, info, balance))
         parts = SessionParts(request, settings, choice, shape, strategy, source, journal, folder, host, stop, False)
         return _run(parts, console)
+
+
+def _check_named_market(request: LiveRequest, shape: MarketShape) -> None:
+    """Refuse symbols named beside candle files that hold others: the files decide, and the option had no effect."""
+    named = given_settings(request.given.settings).get("SYMBOLS")
+    if named is not None and named != list(shape.symbols):
+        raise UsageError(
+            f"{request.given.word('SYMBOLS')}: the candle files hold {', '.join(shape.symbols)}. Leave the option out, "
+            "or name the files of these symbols, in their order."
+        )
 
 
 def _check_window(settings: Settings, strategy: LocatedStrategy) -> None:
@@ -109,38 +127,39 @@ def _check_window(settings: Settings, strategy: LocatedStrategy) -> None:
         )
 
 
-@contextmanager
-def _removed_unless_begun(folder: Path) -> Iterator[None]:
-    """Leave nothing behind when a run cannot begin."""
-    try:
-        yield
-    finally:
-        clear_unbegun(folder, lock=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
-
-
 def _resume(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResult:
     folder = request.out or latest_live_run(request.settings.RUNS_DIR)
     with ExitStack() as stack:
         journal = stack.enter_context(open_to_resume(folder))
         stack.enter_context(held_folder(folder))
+        refuse_contradictions(request.given, journal)
         choice = recorded_market(journal, request.market)
+        if "speed" in request.given.market:
+            choice = replace(choice, speed=request.market.speed)
         settings = recorded_settings(journal, request.settings)
         info = journal.run_info()
         shape = shape_of(choice, info.symbols, info.timeframe)
-        strategy = locate_strategy(settings.STRATEGY_FILE)
+        strategy = locate_strategy(_strategy_file(request, settings, info))
         if strategy.sha256 != info.strategy_sha256:
             raise StrategyRefused(
                 f"Strategy file {strategy.path} must be the one the run was started with, and it has changed since; "
                 "put the old one back, or start a new run."
             )
         host = WatchfulClock(stop)
-        source = build_live.open_market(choice, shape, settings, host, folder / EXCHANGE, _stood(journal))
+        state, until_ms = folder / EXCHANGE, request.until_ms
+        source = build_live.open_market(choice, shape, settings, host, state, _stood(journal), until_ms)
         stack.callback(source.close)
         journal.update_run(info, "running")
         parts = SessionParts(request, settings, choice, shape, strategy, source, journal, folder, host, stop, True)
         return _run(parts, console)
+
+
+def _strategy_file(request: LiveRequest, settings: Settings, info: RunInfo) -> Path | None:
+    """Return where the run's strategy lies: where it was, or where the command line says that it lies now."""
+    named = request.given.settings.get("STRATEGY_FILE")
+    if named:
+        return Path(named)
+    return Path(info.strategy_file) if settings.STRATEGY_FILE is not None else None
 
 
 def _stood(journal: Journal) -> Stood | None:
@@ -182,33 +201,46 @@ def _describe(
 
 
 def _run(parts: SessionParts, console: Console) -> LiveResult:
-    """Run the session; whatever happens, what the journal holds becomes files."""
-    with RunLog(parts.folder / "run.log") as log:
-        session = LiveSession(parts, log, console)
-        problem: Exception | None = None
+    """Run the session; whatever happens, what the journal holds becomes files, and it says why a run failed."""
+    with RunLog(parts.folder / RUN_LOG) as log:
         try:
-            session.run()
+            return _run_and_write(parts, log, console)
         except KeyboardInterrupt:
-            raise Interrupted(
-                f"Stopped at once; the journal has everything up to the last step. Go on with: {_how(parts)}"
-            ) from None
-        except (SmmBtError, StrategyRefused) as failed:
-            problem = failed
-            log.write("failed", message=str(failed))
-            if not parts.journal.progress():
-                raise
-        finally:
-            session.write_down()
-            session.source.close()
-        result = finish(parts.journal, parts.folder, session.why_ended, has_profit_target=session.has_profit_target())
-        log.write("ended", why=session.why_ended, trades=len(result.record.trades))
-        _show(parts, session, result, console)
+            mark_ended(parts.journal, "stopped")
+            raise Interrupted(_stopped_at_once(parts)) from None
+        except Exception as problem:
+            mark_failed(parts.journal, problem)
+            log.write("failed", message=str(problem))
+            raise
+
+
+def _run_and_write(parts: SessionParts, log: RunLog, console: Console) -> LiveResult:
+    session = LiveSession(parts, log, console)
+    problem: Exception | None = None
+    try:
+        session.run()
+    except (SmmBtError, StrategyRefused) as failed:
+        problem = failed
+        if not parts.journal.progress():
+            raise
+    finally:
+        session.write_down()
+        session.source.close()
+    result = finish(parts.journal, parts.folder, session.why_ended, has_profit_target=session.has_profit_target())
+    log.write("ended", why=session.why_ended, trades=len(result.record.trades))
+    _show(parts, session, result, console)
     if problem is not None:
         raise problem
     failure = session.failure()
     if failure is not None:
         raise RunFailed(f"{failure} The run is kept; go on with: {_how(parts)}") from failure
     return result
+
+
+def _stopped_at_once(parts: SessionParts) -> str:
+    if not parts.resumed and not has_begun(parts.journal):
+        return "Stopped at once, before the first candle: nothing is kept."
+    return f"Stopped at once; the journal has everything up to the last step. Go on with: {_how(parts)}"
 
 
 def _show(parts: SessionParts, session: LiveSession, result: LiveResult, console: Console) -> None:

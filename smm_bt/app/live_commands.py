@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from smm_bt.app.arguments import console, moment, settings_with
+from smm_bt.app.arguments import console, moment, settings_given, settings_with, symbol_named
 from smm_bt.errors import UsageError
-
-if TYPE_CHECKING:
-    from smm_bt.app.live_market_source import MarketChoice
 
 _More = Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Further candle files.")]
 _Candles = Annotated[list[Path] | None, typer.Option(help="Candle file for the embedded exchange; repeatable.")]
 _Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, or its name in RUNS_DIR.")]
-_Wait = Annotated[float, typer.Option(help="Seconds to wait for the bot's answer.")]
+_Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for the bot's answer.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +31,7 @@ def register(app: typer.Typer) -> None:
 def live(
     more: _More = None,
     mode: Annotated[str | None, typer.Option(help="PAPER (virtual money) or TESTNET (demo account).")] = None,
-    market: Annotated[str, typer.Option(help="binance, or embedded: the exchange in this program.")] = "binance",
+    market: Annotated[str | None, typer.Option(help="binance (the default), or embedded: in this program.")] = None,
     symbols: Annotated[str | None, typer.Option(help="For example BTCUSDT,ETHUSDT.")] = None,
     timeframe: Annotated[str | None, typer.Option(help="For example 1m or 5m (the default).")] = None,
     strategy: Annotated[Path | None, typer.Option(help="Your file with compute_smm().")] = None,
@@ -43,9 +40,9 @@ def live(
     funding: Annotated[list[Path] | None, typer.Option(help="Funding rates for it.")] = None,
     exchange_info: Annotated[Path | None, typer.Option(help="The venue's exchangeInfo JSON.")] = None,
     brackets: Annotated[Path | None, typer.Option(help="The venue's leverageBracket JSON.")] = None,
-    speed: Annotated[str, typer.Option(help="Of the embedded exchange: times real time, or max.")] = "1",
-    address: Annotated[str, typer.Option(help="An embedded exchange that runs already.")] = "",
-    seed: Annotated[int, typer.Option(help="Makes the made market repeatable.")] = 1,
+    speed: Annotated[str | None, typer.Option(help="Of the embedded exchange: times real time, or max.")] = None,
+    address: Annotated[str | None, typer.Option(help="An embedded exchange that runs already.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the made market repeatable.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or the newest.")] = False,
     until: Annotated[str | None, typer.Option(help="End at this moment, UTC.")] = None,
     max_candles: Annotated[int | None, typer.Option(min=1, help="End after this many candles.")] = None,
@@ -59,25 +56,24 @@ def live(
     """Trade live candles with virtual money or on a demo account. Ctrl-C ends it cleanly (exit code 0)."""
     from smm_bt.app.live import LiveRequest
     from smm_bt.app.live import live as run_live
+    from smm_bt.app.live_given import Given
 
-    overrides = {"TRADING_MODE": mode, "SYMBOLS": symbols, "TIMEFRAME": timeframe, "STRATEGY_FILE": strategy}
-    settings = settings_with(setting, **overrides)
-    played = {"candles": (*(candles or ()), *(more or ())), "mark": tuple(mark or ()), "funding": tuple(funding or ())}
+    options = {"TRADING_MODE": mode, "SYMBOLS": symbols, "TIMEFRAME": timeframe, "STRATEGY_FILE": strategy}
+    played: dict[str, Any] = {"candles": (*(candles or ()), *(more or ()))}
+    played |= {"mark": tuple(mark or ()), "funding": tuple(funding or ())}
     rules = {"exchange_info": exchange_info, "brackets": brackets}
-    choice = _market(market, speed, address=address, seed=seed, **played, **rules)
-    if resume and out is not None and not out.exists() and (settings.RUNS_DIR / out).exists():
-        out = settings.RUNS_DIR / out
-    ends: dict[str, Any] = {"until_ms": moment(until, "--until"), "max_candles": max_candles}
-    ends |= {"close_on_exit": close_on_exit, "adopt": adopt}
-    run_live(LiveRequest(settings, choice, out=out, resume=resume, pages=pages, **ends), console())
+    played |= {"name": market, "address": address or None, "seed": seed, "speed": _speed(speed)}
+    given = Given(_named(options), settings_given(setting), _named(played | rules))
+    settings = settings_with(None, **given.settings)
+    if resume and out is not None and not out.exists():
+        out = settings.RUNS_DIR / out if (settings.RUNS_DIR / out).exists() else out
+    wanted: dict[str, Any] = {"out": out, "resume": resume, "pages": pages, "close_on_exit": close_on_exit}
+    wanted |= {"until_ms": moment(until, "--until"), "max_candles": max_candles, "adopt": adopt}
+    run_live(LiveRequest(settings, given.choice(), given=given, **wanted), console())
 
 
-def _market(name: str, speed: str, **options: Any) -> MarketChoice:
-    """Return the market to trade on; candles or an address given mean the embedded exchange."""
-    from smm_bt.app.live_market_source import MarketChoice
-
-    embedded = name == "binance" and (options["candles"] or options["address"])
-    return MarketChoice("embedded" if embedded else name, speed=_speed(speed), **options)
+def _named(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None and value != ()}
 
 
 def status(run: _Run, debug: _Debug = False) -> None:
@@ -94,7 +90,7 @@ def close(
     debug: _Debug = False,
 ) -> None:
     """Let a running bot close its positions (reason: manual)."""
-    _ask(run, "close", symbol.upper(), wait)
+    _ask(run, "close", symbol_named(symbol), wait)
 
 
 def pause(run: _Run, wait: _Wait = 30.0, debug: _Debug = False) -> None:
@@ -122,7 +118,9 @@ def _folder(run: Path) -> Path:
     return found
 
 
-def _speed(text: str) -> float:
+def _speed(text: str | None) -> float | None:
+    if text is None:
+        return None
     if text == "max":
         return math.inf
     try:

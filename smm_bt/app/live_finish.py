@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,16 +11,20 @@ from feeds.candles import CandleError, Candles, check_candles
 from feeds.lines import CANDLE_COLUMNS
 from smm_bt.analytics.equity import EquityCurve, write_equity_parquet
 from smm_bt.analytics.journal import Journal
+from smm_bt.analytics.journal_reader import JournalReader
 from smm_bt.analytics.report import Report, build_report, write_report
 from smm_bt.analytics.run_info import RunInfo
 from smm_bt.analytics.trade_log import write_trades_csv
 from smm_bt.app.clock import now_ms
-from smm_bt.errors import VenueError
+from smm_bt.errors import SmmBtError, VenueError
 from smm_bt.execution.live_candles import LiveCandles
 from smm_bt.model import RunRecord
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+#: A run's state, and the event that says why.
+FAILED = "failed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,25 @@ def finish(journal: Journal, folder: Path, why_ended: str, *, has_profit_target:
     write_equity_parquet(folder / "equity.parquet", equity)
     write_report(folder / "report.json", report)
     return LiveResult(folder, record, equity, info, report, why_ended)
+
+
+def mark_failed(journal: Journal, problem: Exception) -> None:
+    """Leave in the journal that, and why, the run failed, so that ``status`` need not guess."""
+    with suppress(SmmBtError), journal.together():  # the disk may be full, and the first problem is the one to tell
+        journal.record_event(now_ms(), FAILED, str(problem) or type(problem).__name__)
+        mark_ended(journal, FAILED)
+
+
+def mark_ended(journal: Journal, state: str) -> None:
+    """Leave in the journal how a run ended that has not come to its orderly end."""
+    with suppress(SmmBtError):
+        journal.update_run(replace(journal.run_info(), finished_ms=now_ms()), state)
+
+
+def why_failed(journal: JournalReader) -> str:
+    """Return why the run failed, nothing if it has not."""
+    told = journal.events(FAILED) if journal.run_state() == FAILED else []
+    return str(told[-1]["message"]) if told else ""
 
 
 def info_of(journal: Journal, record: RunRecord, has_profit_target: bool) -> RunInfo:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from smm_bt.analytics.atomic_file import output_error
@@ -15,9 +15,12 @@ from smm_bt.errors import RunFailed, SmmBtError, UsageError
 
 JOURNAL = "journal.sqlite"
 EXCHANGE = "exchange.sqlite"
+RUN_LOG = "run.log"
 _LOCK = ".held"
 #: What may lie in the folder of a run that was killed before it had begun.
 _BEFORE_THE_JOURNAL = (_LOCK, EXCHANGE, f"{EXCHANGE}-wal", f"{EXCHANGE}-shm")
+#: What a run writes before it deals with its first candle.
+_BEFORE_THE_FIRST_CANDLE = (JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm", RUN_LOG)
 
 
 @contextmanager
@@ -28,6 +31,7 @@ def held_folder(folder: Path) -> Iterator[None]:
         RunFailed: another process runs there.
         OutputError: it cannot be made.
     """
+    new_parents = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -41,6 +45,50 @@ def held_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+        if not folder.exists():  # a false start: what was made on the way to it goes, too
+            _remove_empty(new_parents)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    with suppress(OSError):  # one that holds something stays
+        for folder in folders:
+            folder.rmdir()
+
+
+@contextmanager
+def removed_unless_begun(folder: Path) -> Iterator[None]:
+    """Leave nothing behind of a run that fails before it has dealt with a candle, an order or the account.
+
+    Whoever starts it again may then use the same folder, and ``--resume`` does not find a run that never was.
+    """
+    try:
+        yield
+    except BaseException:
+        journal = folder / JOURNAL
+        if not journal.exists() or not _has_begun(journal):
+            for name in _BEFORE_THE_FIRST_CANDLE:
+                (folder / name).unlink(missing_ok=True)
+            clear_unbegun(folder, lock=True)
+            _remove_empty([folder])
+        raise
+
+
+def _has_begun(path: Path) -> bool:
+    """Say whether a journal holds anything a run would need to go on; one that cannot be read counts as if it did."""
+    try:
+        journal = JournalReader.read(path)
+    except SmmBtError:
+        return True
+    try:
+        return has_begun(journal)
+    finally:
+        journal.close()
+
+
+def has_begun(journal: JournalReader) -> bool:
+    """Say whether a run has dealt with a candle, an order or a change of its account."""
+    asked = (journal.progress, journal.decisions, journal.orders, journal.fills, journal.ledger_entries)
+    return any(question() for question in asked)
 
 
 def has_not_begun(folder: Path) -> bool:

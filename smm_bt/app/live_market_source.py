@@ -49,8 +49,14 @@ class MarketChoice:
     def __post_init__(self) -> None:
         if self.name not in (BINANCE, EMBEDDED):
             raise UsageError(f"--market {self.name}: there are two, {BINANCE} and {EMBEDDED}.")
-        if self.name == BINANCE and (self.candles or self.speed != 1.0 or self.address):
-            raise UsageError("--candles, --speed and --address belong to --market embedded.")
+        of_embedded = ("candles", "mark", "funding", "address")
+        given = [name for name in of_embedded if getattr(self, name)]
+        given += ["speed"] * (self.speed != 1.0) + ["seed"] * (self.seed != 1)
+        if self.name == BINANCE and given:
+            raise UsageError(
+                f"--{given[0]} belongs to --market embedded and has no effect on Binance's market; leave it out, or "
+                "use --market embedded."
+            )
 
     @property
     def stepped(self) -> bool:

@@ -10,7 +10,9 @@ from feeds.candles import iso_utc
 from smm_bt.analytics.journal import Journal
 from smm_bt.analytics.journal_reader import JournalReader
 from smm_bt.app.clock import now_ms
+from smm_bt.app.live_finish import why_failed
 from smm_bt.app.live_folder import journal_of
+from smm_bt.errors import UsageError
 from smm_bt.execution.host_clock import SystemClock
 
 if TYPE_CHECKING:
@@ -20,9 +22,18 @@ _LOOK_AGAIN_S = 0.1
 
 
 def ask(run: Path, request: str, symbol: str, wait_s: float) -> str:
-    """Leave a request for the bot and return its answer, or say that none came."""
+    """Leave a request for the bot and return its answer, or say that none came.
+
+    Raises:
+        UsageError: no bot will ever read it: the run is a replay, or does not trade the symbol.
+    """
     clock = SystemClock()
     with Journal.open(journal_of(run)) as journal:
+        info = journal.run_info()
+        if info.engine != "live":
+            raise UsageError(f"{run} is a replay, which has ended; {request} is for a live run.")
+        if symbol and symbol not in info.symbols:
+            raise UsageError(f"--symbol {symbol}: the run trades {', '.join(info.symbols)}; name one of them.")
         number = journal.request_control(request, now_ms(), symbol)
         end_s = clock.seconds() + wait_s
         while (answer := journal.control_answer(number)) is None:
@@ -63,12 +74,14 @@ def status_lines(journal: JournalReader) -> list[str]:
     state = journal.run_state()
     if state == "running" and not is_alive(journal):
         state = "ended without a word (killed?); go on with live --resume"
+    if why := why_failed(journal):
+        state = f"failed: {why}"
     lines = [f"{info.run_id} · {info.mode} · {info.market_source} · {', '.join(info.symbols)} {info.timeframe}"]
     lines.append(f"state: {state}" + (f"; last sign of life {_ago(beat[1])}" if beat else ""))
     paused = [row["request"] for row in journal.answered_controls() if row["request"] in ("pause", "resume-entries")]
     if paused and paused[-1] == "pause":
         lines.append("ENTRIES ARE PAUSED (smm-bt resume-entries)")
-    candles = max((each.last_ms for each in journal.progress().values()), default=None)
+    candles = max((each.last_ms for each in journal.progress().values()), default=info.last_candle_ms)
     lines.append(f"last candle: {iso_utc(candles) if candles is not None else 'none yet'}")
     lines.append(f"wallet: {record.wallet_usdt:,.2f} USDT of {record.initial_balance_usdt:,.2f} at the start")
     lines += [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from feeds.timeframes import TIMEFRAMES_MS
-from smm_bt.app.environment import read_dotenv, read_environment
+from smm_bt.app.environment import misspelt_in_environment, read_dotenv, read_environment
 from smm_bt.errors import SettingsError
 from smm_bt.model import TradingMode
 
 _TOML_TABLES = {"strategy"}
+_COMMAND_LINE = "command line"
+#: Elsewhere an empty value is as if it were not given.
+_EMPTY_SAYS_SOMETHING = {"TRADING_MODE", "STOP_LOSS_PERCENT", "STRATEGY_FILE"}
+_NUMBERS = ("INITIAL_BALANCE_USDT", "TAKER_FEE_RATE", "SLIPPAGE_BPS", "STOP_LOSS_PERCENT", "WARMUP_CANDLES")
 _SECRETS = ("BINANCE_TESTNET_API_KEY", "BINANCE_TESTNET_API_SECRET")
 
 
@@ -25,6 +30,11 @@ def _split(value: Any) -> Any:
 
 def _absent(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip().lower() in {"", "none", "off"} else value
+
+
+def plain_symbol(name: str) -> str:
+    """Return the venue's name for a symbol written another way: ``BTC/USDT:USDT`` is ``BTCUSDT``."""
+    return re.sub(r"[/-]", "", name.upper().partition(":")[0])
 
 
 class Settings(BaseModel):
@@ -57,9 +67,19 @@ class Settings(BaseModel):
             raise ValueError(f"use one of {', '.join(TIMEFRAMES_MS)}")
         return value
 
+    @field_validator(*_NUMBERS, mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # pydantic would make 1 of true
+            raise ValueError("it must be a number, and true and false are none")  # noqa: TRY004 -- what pydantic reports
+        return value
+
     @field_validator("SYMBOLS")
     @classmethod
     def _plain_symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if (plain := plain_symbol(name)) != name.upper():
+                raise ValueError(f"{name} is not how the venue names it; did you mean {plain}?")
         names = tuple(name.upper() for name in value)
         if not names or len(set(names)) != len(names):
             raise ValueError("name at least one symbol, each once, for example BTCUSDT,ETHUSDT")
@@ -80,12 +100,13 @@ def load_settings(
     """Return the settings in force.
 
     Args:
-        overrides: values given on the command line, by setting name; None values are as if not given.
+        overrides: values given on the command line, by setting name; None and empty values are as if not given.
         folder: where ``.env`` and ``smm.toml`` are looked for; the current folder by default.
         environment: the process environment by default.
 
     Raises:
-        SettingsError: an unknown key in ``.env`` or ``smm.toml``, or a value that is malformed or out of range.
+        SettingsError: an unknown key in ``.env`` or ``smm.toml``, a misspelt one in the environment, a line of
+            ``.env`` that cannot be read, or a value that is malformed or out of range.
     """
     return _validated(settings_by_source(overrides, folder=folder, environment=environment))
 
@@ -101,12 +122,42 @@ def settings_by_source(
     names = set(Settings.model_fields) - {"STRATEGY_PARAMETERS"}
     found: dict[str, tuple[Any, str]] = {}
     for key, value in _read_toml(folder / "smm.toml").items():
-        found[_known(key, names | {"STRATEGY_PARAMETERS"}, "smm.toml")] = (value, "smm.toml")
+        name = _known(key, names | {"STRATEGY_PARAMETERS"}, "smm.toml")
+        if not _is_not_given(name, value):
+            found[name] = (value, "smm.toml")
     for key, value in _read_dotenv(folder / ".env").items():
-        found[_known(key, names, ".env")] = (value, ".env")
+        name = _known(key, names, ".env")
+        if value:
+            found[name] = (value, ".env")
+    _refuse_misspelt(names, environment)
     found |= {key: (value, "environment") for key, value in read_environment(names, environment).items()}
-    found |= {key: (value, "command line") for key, value in (overrides or {}).items() if value is not None}
+    given = {key: value for key, value in (overrides or {}).items() if not _is_not_given(key, value)}
+    found |= {key: (value, _COMMAND_LINE) for key, value in given.items()}
     return _without_unused_keys(found)
+
+
+def _refuse_misspelt(names: set[str], environment: Mapping[str, str] | None) -> None:
+    for name, meant in misspelt_in_environment(names, environment):
+        raise SettingsError(
+            f"environment: there is no setting {name}; did you mean {meant}? If it is another program's, start this "
+            f"one without it: env -u {name} smm-bt …"
+        )
+
+
+def given_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings named on the command line, checked, as the plain values a journal keeps of them.
+
+    Raises:
+        SettingsError: a value that is malformed or out of range.
+    """
+    found = {name: (value, _COMMAND_LINE) for name, value in given.items() if not _is_not_given(name, value)}
+    public = _validated(found).public()
+    return {name: public[name] for name in found}
+
+
+def _is_not_given(name: str, value: Any) -> bool:
+    """Say whether a value stands for none; an empty mode is a wrong mode, and an empty stop or strategy means none."""
+    return value is None or (value == "" and name not in _EMPTY_SAYS_SOMETHING)
 
 
 def _without_unused_keys(found: dict[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
@@ -130,7 +181,7 @@ def _read_dotenv(path: Path) -> dict[str, str]:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
         content = tomllib.loads(path.read_text("utf-8"))

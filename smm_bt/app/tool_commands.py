@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from smm_bt.app.arguments import console, moments, settings_given, settings_with
+from smm_bt.app.arguments import console, moments, settings_given, settings_with, symbol_named
 
 _Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting.")]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
@@ -81,7 +81,7 @@ def download(
     begin_ms, end_ms = moments(since, until)
     request = DownloadRequest(
         settings=settings,
-        symbols=[symbol.upper() for symbol in symbols or ()],
+        symbols=[symbol_named(symbol) for symbol in symbols or ()],
         timeframe=settings.TIMEFRAME,
         since_ms=begin_ms,
         until_ms=end_ms,
