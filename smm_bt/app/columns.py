@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from feeds.cache import entry_key, load_columns, store_columns
 from feeds.candles import Candles
 from smm_bt.execution.market_history import MarketHistory
-from strategy.contract import compute_columns
+from strategy.contract import UndefinedRows, compute_columns
 from strategy.loader import LocatedStrategy
 
 #: Libraries a strategy file computes with: another version may compute something else.
@@ -24,11 +24,15 @@ _COMPUTING = ("numpy", "pandas", "TA-Lib", "numba", "polars", "scipy")
 
 @dataclass(frozen=True, eq=False)
 class StrategyColumns:
-    """The lines of one symbol: three flags (bool) and further columns (float64), each as long as its candles."""
+    """The lines of one symbol: three flags (bool) and further columns (float64), each as long as its candles.
+
+    ``undefined`` tells of flag columns with NaN after their warm-up.
+    """
 
     lines: Mapping[str, NDArray[Any]]
     has_profit_target: bool
     from_cache: bool = False
+    undefined: Mapping[str, UndefinedRows] = field(default_factory=dict)
 
 
 def strategy_columns(
@@ -70,12 +74,14 @@ def _columns_of(
     cached = folder is not None and bool(candles.fingerprint)
     stored = load_columns(folder, key) if folder is not None and cached else None
     if stored is not None:
-        return StrategyColumns(stored[0], bool(stored[1]["has_profit_target"]), from_cache=True)
+        undefined = {name: UndefinedRows(*rows) for name, rows in stored[1].get("undefined", {}).items()}
+        return StrategyColumns(stored[0], bool(stored[1]["has_profit_target"]), from_cache=True, undefined=undefined)
     computed = compute_columns(compute(), candles.frame(), parameters)
     lines = computed.lines()
     if folder is not None and cached:
-        store_columns(folder, key, lines, {"has_profit_target": computed.has_profit_target})
-    return StrategyColumns(lines, computed.has_profit_target)
+        facts = {"has_profit_target": computed.has_profit_target, "undefined": dict(computed.undefined)}
+        store_columns(folder, key, lines, facts)
+    return StrategyColumns(lines, computed.has_profit_target, undefined=computed.undefined)
 
 
 @cache
