@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,23 @@ from strategy.refusal import StrategyRefused, did_you_mean, refused_by_exception
 if TYPE_CHECKING:  # pandas costs 0.3 s to import; a run on cached columns never needs it
     import pandas as pd
 
-__all__ = ["ComputeSmm", "SmmColumns", "StrategyRefused", "compute_columns"]
+__all__ = ["ComputeSmm", "SmmColumns", "StrategyRefused", "UndefinedRows", "compute_columns"]
 
 ComputeSmm = Callable[..., object]
 
 _P = inspect.Parameter
 _TAKES_A_NAME = (_P.POSITIONAL_OR_KEYWORD, _P.KEYWORD_ONLY)
 _TAKES_A_POSITION = (_P.POSITIONAL_ONLY, _P.POSITIONAL_OR_KEYWORD, _P.VAR_POSITIONAL)
+
+
+class UndefinedRows(NamedTuple):
+    """Rows of a flag column that are NaN although a row before them is not: how many, and the first one's number.
+
+    A column that is NaN on every row counts from its first.
+    """
+
+    rows: int
+    first: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +42,8 @@ class SmmColumns:
     ``buy_signal``, ``sell_signal`` and ``profit_target_hit`` are bool arrays of length n, NaN read as False; without
     a ``profit_target_hit`` column ``has_profit_target`` is False and the array all False. ``extras`` holds every
     further numeric column as float64 of length n, in the order returned, under a safe line name
-    (:func:`strategy.line_names.line_name`); they decide nothing.
+    (:func:`strategy.line_names.line_name`); they decide nothing. ``undefined`` tells of flag columns with NaN after
+    their warm-up: the contract reads it as False, and a reader should know.
     """
 
     buy_signal: NDArray[np.bool_]
@@ -40,6 +51,7 @@ class SmmColumns:
     profit_target_hit: NDArray[np.bool_]
     has_profit_target: bool
     extras: Mapping[str, NDArray[np.float64]]
+    undefined: Mapping[str, UndefinedRows] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.buy_signal)

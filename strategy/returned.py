@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from feeds.lines import CANDLE_COLUMNS, FLAG_LINES, PROFIT_TARGET_HIT, REQUIRED_FLAGS
-from strategy.contract import SmmColumns
+from strategy.contract import SmmColumns, UndefinedRows
 from strategy.line_names import line_name
 from strategy.refusal import StrategyRefused, did_you_mean, one_line
 
@@ -36,7 +36,8 @@ def read_returned(returned: object, index: pd.Index, *, left_in_frame: bool) -> 
     _check_needed(columns, left_in_frame=left_in_frame)
     if isinstance(returned, pd.DataFrame):
         _check_index(returned.index, index, "the returned frame" if not left_in_frame else "df")
-    flags = {name: _flag(name, _aligned(name, columns[name], index)) for name in FLAG_LINES if name in columns}
+    given = {name: _aligned(name, columns[name], index) for name in FLAG_LINES if name in columns}
+    flags = {name: _flag(name, values) for name, values in given.items()}
     target = flags.get(PROFIT_TARGET_HIT)
     extras: dict[str, NDArray[np.float64]] = {}
     for label, values in columns.items():
@@ -51,6 +52,7 @@ def read_returned(returned: object, index: pd.Index, *, left_in_frame: bool) -> 
         profit_target_hit=np.zeros(len(index), dtype=np.bool_) if target is None else target,
         has_profit_target=target is not None,
         extras=extras,
+        undefined={name: rows for name, values in given.items() if (rows := _undefined(values)) is not None},
     )
 
 
@@ -185,6 +187,14 @@ def _flag(name: str, values: pd.Series[Any]) -> NDArray[np.bool_]:
     if not allowed.all():
         raise _wrong_value(name, values, int(np.argmin(allowed)))
     return flags
+
+
+def _undefined(values: pd.Series[Any]) -> UndefinedRows | None:
+    """Return the rows without a value after the first that has one, None where there are none."""
+    empty = np.asarray(pd.isna(values), dtype=np.bool_)
+    warm = 0 if empty.all() else int(np.argmin(empty))
+    late = empty[warm:]
+    return UndefinedRows(int(late.sum()), warm + int(np.argmax(late))) if late.any() else None
 
 
 def _is_truth(value: object) -> bool:

@@ -100,6 +100,23 @@ def test_without_a_profit_target_the_columns_say_so_and_it_is_never_hit(hit: dic
     assert columns.profit_target_hit.tolist() == [False] * N
 
 
+@pytest.mark.parametrize(
+    ("values", "rows"),
+    [
+        ([np.nan, np.nan, 0.0, 1.0, 0.0, 0.0], None),
+        ([np.nan, 1.0, np.nan, 0.0, np.nan, 0.0], (2, 2)),
+        ([1.0, 0.0, 0.0, 0.0, 0.0, np.nan], (1, 5)),
+        ([np.nan] * N, (N, 0)),
+        ([None, True, None, False, False, False], (1, 2)),
+        ([True, False, True, True, True, True], None),
+    ],
+)
+def test_nan_after_the_warm_up_is_false_and_told(values: list[object], rows: tuple[int, int] | None) -> None:
+    columns = columns_of(flags(buy_signal=values))
+    assert columns.buy_signal.tolist() == [value == 1 for value in values]
+    assert dict(columns.undefined) == ({} if rows is None else {"buy_signal": rows})
+
+
 def test_columns_are_frozen_and_compare_by_identity() -> None:
     columns = columns_of(flags())
     with pytest.raises(FrozenInstanceError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from feeds.candles import iso_utc
 from feeds.lines import BUY_SIGNAL, SELL_SIGNAL
 from feeds.run_cache import RunCache
 from smm_bt.analytics.run_info import RunInfo
@@ -96,7 +97,7 @@ def describe_replay(parts: ReplayParts, run: EngineRun, run_id: str) -> RunInfo:
         engine_reason=run.reason,
         funding_modelled=not without_funding,
         without_funding=without_funding,
-        remarks=tuple(parts.remarks),
+        remarks=(*parts.remarks, *_undefined_remarks(parts)),
         conflicting_signals=_conflicts(parts.columns),
         settings=settings_in_force(parts.settings, histories),
         leverage=LEVERAGE,
@@ -115,3 +116,13 @@ def settings_in_force(settings: Settings, histories: Mapping[str, MarketHistory]
 
 def _conflicts(columns: Mapping[str, StrategyColumns]) -> int:
     return sum(int(np.count_nonzero(c.lines[BUY_SIGNAL] & c.lines[SELL_SIGNAL])) for c in columns.values())
+
+
+def _undefined_remarks(parts: ReplayParts) -> list[str]:
+    """Return a sentence for each flag column with NaN after its warm-up."""
+    return [
+        f"Column {name} of compute_smm() has no value (NaN) on {found.rows:,} candles of {symbol} after its warm-up, "
+        f"first at {iso_utc(int(parts.plan.histories[symbol].candles.open_ms[found.first]))}; it was read as False."
+        for symbol, columns in parts.columns.items()
+        for name, found in columns.undefined.items()
+    ]

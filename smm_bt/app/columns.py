@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,25 @@ from feeds.cache import entry_key
 from feeds.candles import Candles
 from feeds.run_cache import RunCache
 from smm_bt.execution.market_history import MarketHistory
-from strategy.contract import compute_columns
+from strategy.contract import UndefinedRows, compute_columns
 from strategy.loader import LocatedStrategy, StrategyFile
 from strategy.used_modules import import_path, installed_packages, modules_unchanged, used_modules
+
+#: Changes with what an entry tells besides its columns.
+_FORM = 2
 
 
 @dataclass(frozen=True, eq=False)
 class StrategyColumns:
-    """The lines of one symbol: three flags (bool) and further columns (float64), each as long as its candles."""
+    """The lines of one symbol: three flags (bool) and further columns (float64), each as long as its candles.
+
+    ``undefined`` tells of flag columns with NaN after their warm-up.
+    """
 
     lines: Mapping[str, NDArray[Any]]
     has_profit_target: bool
     from_cache: bool = False
+    undefined: Mapping[str, UndefinedRows] = field(default_factory=dict)
 
 
 def strategy_columns(
@@ -71,18 +78,18 @@ class _Columns:
         key = entry_key("columns", candles.fingerprint, *self._key_parts)
         stored = self._cache.load(folder, key)
         if stored is not None and self._is_current(stored[1]["modules"]):
-            return StrategyColumns(stored[0], stored[1]["has_profit_target"], from_cache=True)
+            return _stored_columns(*stored)
         self._used_modules()  # looked at before the computing, which takes long enough for a file to be edited
         computed = self._compute(candles)
         modules = self._used_modules()
         if modules is not None:
-            facts = {"has_profit_target": computed.has_profit_target, "modules": modules}
-            self._cache.store(folder, key, computed.lines, facts)
+            told = {"has_profit_target": computed.has_profit_target, "undefined": dict(computed.undefined)}
+            self._cache.store(folder, key, computed.lines, told | {"modules": modules})
         return computed
 
     @cached_property
     def _key_parts(self) -> tuple[object, ...]:
-        return self._strategy.columns_key, dict(self._parameters), sys.version, installed_packages()
+        return _FORM, self._strategy.columns_key, dict(self._parameters), sys.version, installed_packages()
 
     @cached_property
     def _loaded(self) -> StrategyFile:
@@ -90,7 +97,7 @@ class _Columns:
 
     def _compute(self, candles: Candles) -> StrategyColumns:
         computed = compute_columns(self._loaded.compute, candles.frame(), self._parameters)
-        return StrategyColumns(computed.lines(), computed.has_profit_target)
+        return StrategyColumns(computed.lines(), computed.has_profit_target, undefined=computed.undefined)
 
     def _used_modules(self) -> dict[str, Any] | None:
         return used_modules(self._path, self._loaded.forgotten)
@@ -102,3 +109,8 @@ class _Columns:
                 return False
             self._unchanged = modules
         return True
+
+
+def _stored_columns(lines: Mapping[str, NDArray[Any]], told: Mapping[str, Any]) -> StrategyColumns:
+    undefined = {name: UndefinedRows(*rows) for name, rows in told["undefined"].items()}
+    return StrategyColumns(lines, told["has_profit_target"], from_cache=True, undefined=undefined)
