@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from feeds.timeframes import timeframe_ms
 from smm_bt.analytics.journal import Journal
-from smm_bt.analytics.run_info import RunInfo
+from smm_bt.analytics.run_info import MARKET, RunInfo
 from smm_bt.analytics.summary import print_summary
 from smm_bt.app import build_live
 from smm_bt.app.audit_memory import known_warm_up
@@ -30,7 +30,7 @@ from smm_bt.app.live_folder import (
 from smm_bt.app.live_given import Given, refuse_contradictions
 from smm_bt.app.live_market_source import MarketChoice, MarketShape, MarketSource, Stood, shape_of
 from smm_bt.app.live_session import LiveSession, SessionParts
-from smm_bt.app.live_settings import MARKET, public_market, recorded_market, recorded_settings
+from smm_bt.app.live_settings import public_market, recorded_market, recorded_settings
 from smm_bt.app.run_folder import choose_run_folder
 from smm_bt.app.run_log import RunLog
 from smm_bt.app.settings import Settings, given_settings
