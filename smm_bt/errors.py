@@ -5,7 +5,7 @@
     │   └── SettingsError     2    a setting is unknown, malformed or out of range
     ├── RunFailed             1    the run cannot go on
     │   ├── MarketDataError   1    candles, mark candles or funding cannot be used
-    │   ├── OutputError       1    a file or the run folder cannot be written; nothing half-written is left
+    │   ├── OutputError       1    a file or a run folder cannot be written
     │   └── VenueError        1    the venue said no, or nothing, and the run must stop
     └── Interrupted         130    the person stopped the run
 
@@ -44,7 +44,7 @@ class MarketDataError(RunFailed):
 
 
 class OutputError(RunFailed):
-    """A file or the run folder could not be written; what was begun has been removed, what was whole stays."""
+    """A file or a run folder could not be written; the message says what is kept."""
 
 
 class VenueError(RunFailed):

@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from live_kit import (
     START_MS,
     files_of,
     live_process,
+    quiet,
     report_of,
     rows_of,
     run_live,
@@ -30,7 +32,11 @@ from live_kit import (
     wait_for,
 )
 
+from smm_bt.analytics.journal import Journal
+from smm_bt.app.live_finish import mark_failed
 from smm_bt.app.live_folder import latest_live_run
+from smm_bt.app.rebuild import RebuildRequest, rebuild
+from smm_bt.app.settings import load_settings
 from smm_bt.emulator import EmulatorConfig, EmulatorThread
 from smm_bt.emulator.faults import FaultRule
 from smm_bt.errors import RunFailed, UsageError
@@ -151,6 +157,29 @@ def test_a_run_stopped_by_its_limit_goes_on_and_ends_like_an_uninterrupted_one(t
     assert trades_of(tmp_path / "run") == expected
     assert result.record.decisions == sorted(result.record.decisions, key=lambda decision: decision.candle_ms)
     assert result.report["final_equity"] == report_of(tmp_path / "replay")["final_equity"]
+
+
+@pytest.mark.parametrize("density", [0.0, 0.5])
+def test_the_report_of_a_killed_run_finds_the_candle_files_it_was_played_from(density: float, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path / "files", ("BTCUSDT", "ETHUSDT"), count=60)
+    settings = {"STRATEGY_PARAMETERS": {"density": density}}
+    run = run_live(tmp_path / "run", strategy, candles, max_candles=20, settings=settings).folder
+    with Journal.open(run / "journal.sqlite") as journal:  # as a killed process leaves it
+        journal.update_run(replace(journal.run_info(), first_candle_ms=None, last_candle_ms=None, candles=0), "running")
+    made = rebuild(RebuildRequest(load_settings({}, folder=tmp_path, environment={}), str(run), force=True), quiet())
+    assert made["candles"] == 40
+    assert bool(made["total_trades"]) == bool(density)
+    assert (run / "chart.html").exists()
+
+
+def test_the_report_of_a_run_that_failed_says_why(tmp_path: Path) -> None:
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, count=60)
+    run = run_live(tmp_path / "run", strategy, candles, max_candles=20).folder
+    with Journal.open(run / "journal.sqlite") as journal:
+        mark_failed(journal, RunFailed("The venue has left."))
+    made = rebuild(RebuildRequest(load_settings({}, folder=tmp_path, environment={}), str(run)), quiet())
+    assert "The run failed: The venue has left. The figures are those of its journal." in str(made["notes"])
 
 
 @pytest.mark.parametrize("left", [(".held",), (".held", "exchange.sqlite", ".journal.sqlite.77.part")])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import math
 import signal
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from live_kit import FIVE_MINUTES_MS, START_MS, files_of, live_process, rows_of, run_live, strategy_file, wait_for
-from made_files import smm_bt
+from made_files import child_environment, smm_bt
 from rich.console import Console
 from venue_bench import client_of
 
@@ -170,3 +172,21 @@ def test_a_second_signal_before_the_first_candle_leaves_nothing(tmp_path: Path) 
     if process.returncode == 130:  # the first one may have been enough
         assert "before the first candle" in complaints
         assert not run.exists()
+
+
+@pytest.mark.parametrize("limit", [30_000, 500_000])
+def test_a_full_disk_is_told_truly_before_the_first_candle_and_later(limit: int, tmp_path: Path) -> None:
+    full = (
+        "import resource, runpy, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "sys.argv[0] = 'smm-bt'\nrunpy.run_module('smm_bt', run_name='__main__')"
+    )
+    arguments = ["live", "--candles", *files_of(tmp_path, count=250), "--strategy", strategy_file(tmp_path)]
+    command = [sys.executable, "-c", full, *map(str, arguments), "--speed", "max", "--out", "deep/run"]
+    environment = child_environment(PYTHONDONTWRITEBYTECODE="1")
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.startswith("smm-bt: Cannot write ")) == (1, True), done.stderr
+    has_begun = limit > 100_000
+    assert ("The run is kept up to its last step; go on with: smm-bt live --resume" in done.stderr) == has_begun
+    assert (tmp_path / "deep" / "run" / "journal.sqlite").exists() == has_begun
+    assert (tmp_path / "deep").exists() == has_begun

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from smm_bt.errors import OutputError
+
+#: True where a file, or a whole folder, takes its name only when it is complete.
+NOTHING_LEFT = "Nothing half-written is left"
+#: No space, no quota, a limit on the size of files.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -26,7 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _flush_to_disk(path.parent)
     except OSError as error:
-        raise output_error(path, error) from error
+        raise output_error(path, error, kept=NOTHING_LEFT) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -38,13 +44,18 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
-def output_error(path: Path, error: Exception) -> OutputError:
-    """Return the sentence for a person whose file could not be written."""
+def output_error(path: Path, error: Exception, *, kept: str = "") -> OutputError:
+    """Return the sentence for a person whose file could not be written.
+
+    It is said by every command, so it names neither ``--out`` nor ``DATA_DIR``; ``kept`` says what is left of the
+    file, where the caller can vouch for it.
+    """
     number = error.errno if isinstance(error, OSError) else None
     why = os.strerror(number) if number else str(error) or type(error).__name__
-    return OutputError(
-        f"Cannot write {path}: {why}. Nothing half-written is left; free some space or choose another --out."
-    )
+    is_full = number in _FULL or "full" in why
+    remedy = "free some space there" if is_full else "make that place writable, or choose another,"
+    advice = f"{kept}; {remedy}" if kept else remedy.capitalize()
+    return OutputError(f"Cannot write {path}: {why}. {advice} and try again.")
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -61,6 +61,11 @@ class JournalReader:
         """Return ``running``, ``finished`` or what update_run said last."""
         return str(self._run()["state"])
 
+    def why_failed(self) -> str:
+        """Return why the run failed, nothing if it has not."""
+        told = self.events(rows.FAILED) if self.run_state() == rows.FAILED else []
+        return str(told[-1]["message"]) if told else ""
+
     def run_info(self) -> RunInfo:
         """Return the circumstances of the run."""
         return rows.info_from_text(self._run()["info"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from smm_bt.analytics import journal_rows as rows
-from smm_bt.analytics.atomic_file import atomic_path
+from smm_bt.analytics.atomic_file import NOTHING_LEFT, atomic_path
 from smm_bt.analytics.equity import EquityCurve
 from smm_bt.analytics.journal_schema import create_tables, open_connection, remove_side_files, sentences
 from smm_bt.analytics.run_info import RunInfo
@@ -44,7 +44,7 @@ def write_replay(path: Path, record: RunRecord, equity: EquityCurve, info: RunIn
     Raises:
         OutputError: the file cannot be written.
     """
-    with atomic_path(path) as temporary, sentences(path):
+    with atomic_path(path) as temporary, sentences(path, kept=NOTHING_LEFT):
         connection = open_connection(temporary)
         try:
             connection.execute("PRAGMA journal_mode = OFF")

@@ -43,6 +43,8 @@ EventRow = tuple[int, str, str, str, str]
 ENTRY_SKIPPED = "entry_skipped"
 CONFLICTING_SIGNALS = "conflicting_signals"
 PENDING_SIGNAL = "pending_signal"
+#: The state of a run that failed, and the event that says why.
+FAILED = "failed"
 
 #: What kinds of orders there are; a liquidation is the venue's own.
 MARKET, STOP_MARKET, LIQUIDATION = "market", "stop_market", "liquidation"

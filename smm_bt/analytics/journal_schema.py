@@ -134,12 +134,12 @@ def remove_side_files(path: Path) -> None:
 
 
 @contextmanager
-def sentences(path: Path) -> Iterator[None]:
-    """Turn what SQLite says about a file it cannot write into an OutputError."""
+def sentences(path: Path, *, kept: str = "") -> Iterator[None]:
+    """Turn what SQLite says about a file it cannot write into an OutputError; ``kept`` is what is left of the file."""
     try:
         yield
     except (sqlite3.OperationalError, sqlite3.InternalError) as error:
-        raise output_error(path, error) from error
+        raise output_error(path, error, kept=kept) from error
 
 
 def insert(table: str, columns: tuple[str, ...], *, repeated: str = "ABORT") -> str:

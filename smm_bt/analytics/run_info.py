@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+#: Under this name the options of a live run's market are kept among its settings.
+MARKET = "MARKET"
+
 
 def _nothing() -> Mapping[str, object]:
     return MappingProxyType({})

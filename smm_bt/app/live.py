@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feeds.timeframes import timeframe_ms
 from smm_bt.analytics.journal import Journal
-from smm_bt.analytics.run_info import RunInfo
+from smm_bt.analytics.run_info import MARKET, RunInfo
 from smm_bt.analytics.summary import print_summary
 from smm_bt.app import build_live
 from smm_bt.app.audit_memory import known_warm_up
@@ -31,12 +31,12 @@ from smm_bt.app.live_funding import symbols_without_funding
 from smm_bt.app.live_given import Given, refuse_contradictions
 from smm_bt.app.live_market_source import MarketChoice, MarketShape, MarketSource, Stood, shape_of
 from smm_bt.app.live_session import LiveSession, SessionParts
-from smm_bt.app.live_settings import MARKET, public_market, recorded_market, recorded_settings
+from smm_bt.app.live_settings import public_market, recorded_market, recorded_settings
 from smm_bt.app.run_folder import choose_run_folder
 from smm_bt.app.run_log import RunLog
 from smm_bt.app.settings import Settings, given_settings
 from smm_bt.app.stop_signal import StopSignal, WatchfulClock
-from smm_bt.errors import Interrupted, RunFailed, SettingsError, SmmBtError, UsageError
+from smm_bt.errors import Interrupted, OutputError, RunFailed, SettingsError, SmmBtError, UsageError
 from smm_bt.model import LEVERAGE, RISK_FRACTION
 from strategy.contract import StrategyRefused
 from strategy.loader import LocatedStrategy, locate_strategy
@@ -210,7 +210,12 @@ def _run(parts: SessionParts, console: Console) -> LiveResult:
             raise Interrupted(_stopped_at_once(parts)) from None
         except Exception as problem:
             mark_failed(parts.journal, problem)
-            log.write("failed", message=str(problem))
+            with suppress(OutputError):  # the first problem is the one to tell
+                log.write("failed", message=str(problem))
+            if isinstance(problem, OutputError) and (parts.resumed or has_begun(parts.journal)):
+                raise OutputError(
+                    f"{problem} The run is kept up to its last step; go on with: {_how(parts)}"
+                ) from problem
             raise
 
 

@@ -11,7 +11,7 @@ from feeds.candles import CandleError, Candles, check_candles
 from feeds.lines import CANDLE_COLUMNS
 from smm_bt.analytics.equity import EquityCurve, write_equity_parquet
 from smm_bt.analytics.journal import Journal
-from smm_bt.analytics.journal_reader import JournalReader
+from smm_bt.analytics.journal_rows import FAILED
 from smm_bt.analytics.report import Report, build_report, write_report
 from smm_bt.analytics.run_info import RunInfo
 from smm_bt.analytics.trade_log import write_trades_csv
@@ -22,9 +22,6 @@ from smm_bt.model import RunRecord
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-#: A run's state, and the event that says why.
-FAILED = "failed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +59,6 @@ def mark_ended(journal: Journal, state: str) -> None:
     """Leave in the journal how a run ended that has not come to its orderly end."""
     with suppress(SmmBtError):
         journal.update_run(replace(journal.run_info(), finished_ms=now_ms()), state)
-
-
-def why_failed(journal: JournalReader) -> str:
-    """Return why the run failed, nothing if it has not."""
-    told = journal.events(FAILED) if journal.run_state() == FAILED else []
-    return str(told[-1]["message"]) if told else ""
 
 
 def info_of(journal: Journal, record: RunRecord, has_profit_target: bool) -> RunInfo:

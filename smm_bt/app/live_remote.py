@@ -10,7 +10,6 @@ from feeds.candles import iso_utc
 from smm_bt.analytics.journal import Journal
 from smm_bt.analytics.journal_reader import JournalReader
 from smm_bt.app.clock import now_ms
-from smm_bt.app.live_finish import why_failed
 from smm_bt.app.live_folder import journal_of
 from smm_bt.errors import UsageError
 from smm_bt.execution.host_clock import SystemClock
@@ -74,7 +73,7 @@ def status_lines(journal: JournalReader) -> list[str]:
     state = journal.run_state()
     if state == "running" and not is_alive(journal):
         state = "ended without a word (killed?); go on with live --resume"
-    if why := why_failed(journal):
+    if why := journal.why_failed():
         state = f"failed: {why}"
     lines = [f"{info.run_id} · {info.mode} · {info.market_source} · {', '.join(info.symbols)} {info.timeframe}"]
     lines.append(f"state: {state}" + (f"; last sign of life {_ago(beat[1])}" if beat else ""))

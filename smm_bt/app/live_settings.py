@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from smm_bt.analytics.journal import Journal
+from smm_bt.analytics.run_info import MARKET
 from smm_bt.app.live_market_source import MarketChoice
 from smm_bt.app.settings import Settings, load_settings
 from smm_bt.errors import UsageError
 
-#: Under this name the market's options are kept among the settings of a run.
-MARKET = "MARKET"
 _SECRETS = ("BINANCE_TESTNET_API_KEY", "BINANCE_TESTNET_API_SECRET")
 _MANY, _ONE = ("candles", "mark", "funding"), ("exchange_info", "brackets")
 

@@ -19,7 +19,7 @@ from smm_bt.analytics.journal_reader import JournalReader
 from smm_bt.analytics.journal_rows import CONFLICTING_SIGNALS
 from smm_bt.analytics.metrics import TradeFigures
 from smm_bt.analytics.report import Report, build_report, read_report, write_report
-from smm_bt.analytics.run_info import RunInfo
+from smm_bt.analytics.run_info import MARKET, RunInfo
 from smm_bt.analytics.summary import print_summary
 from smm_bt.analytics.trade_log import write_trades_csv
 from smm_bt.app.settings import Settings
@@ -49,12 +49,14 @@ class RebuildRequest:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """What a journal holds."""
+    """What a journal holds; ``played`` are the candle files a live run's market was played from."""
 
     record: RunRecord
     info: RunInfo
     state: str
     points: EquityCurve
+    played: Sequence[Path] = ()
+    failed: str = ""
 
 
 def find_run(run: str, runs_dir: Path) -> Path:
@@ -106,9 +108,14 @@ def _read(path: Path) -> _Run:
         info = reader.run_info()
         if info.mode != _REPLAY:
             info = _completed(info, reader, points)
-        return _Run(reader.record(), info, reader.run_state(), points)
+        return _Run(reader.record(), info, reader.run_state(), points, _played(reader), reader.why_failed())
     finally:
         reader.close()
+
+
+def _played(reader: JournalReader) -> list[Path]:
+    market = reader.settings().get(MARKET)
+    return [Path(name) for name in market["candles"]] if isinstance(market, dict) else []
 
 
 def _curve(run: _Run, folder: Path, candles: Sequence[Candles], force: bool) -> tuple[EquityCurve, bool]:
@@ -160,6 +167,8 @@ def _more_notes(run: _Run, curve: EquityCurve, *, whole: bool) -> list[str]:
             "The run had not ended when this was made: it was killed, or it is still running. The figures are those of "
             "its journal so far."
         )
+    if run.failed:
+        notes.append(f"The run failed: {run.failed} The figures are those of its journal.")
     if not whole:
         notes.append(
             f"equity.parquet is missing and the candles were not at hand: drawdown, ratios and time in the market come "
@@ -184,7 +193,8 @@ def _candles_of(run: _Run, request: RebuildRequest, folder: Path) -> list[Candle
         return [by_symbol[symbol] for symbol in run.info.symbols]
     found = []
     for symbol in run.info.symbols:
-        paths = _stored(symbol, run.info, (folder, request.settings.DATA_DIR))
+        played = [path for path in run.played if name_parts(path)[0] == symbol]
+        paths = [*played, *_stored(symbol, run.info, (folder, request.settings.DATA_DIR))]
         series = [each for each in map(_readable(run.info), paths) if each is not None and len(each) > 1]
         fitting = [each for each in series if len(each) == run.info.candles_by_symbol.get(symbol, len(each))]
         if not fitting:
@@ -222,10 +232,11 @@ def _are_the_runs(run: _Run, candles: Sequence[Candles]) -> bool:
     """Say whether the journal could have come about on these candles.
 
     A replay's account, valued on them, must be worth what the journal says wherever it says so; a live run's fills
-    must lie in their candles, for there prices between two candles count.
+    must lie in their candles, for there prices between two candles count. Without a fill only the files it was
+    played from are believed.
     """
     if run.info.mode != _REPLAY:
-        return bool(run.record.fills) and all(_holds_fills(run, series) for series in candles)
+        return bool(run.record.fills or run.played) and all(_holds_fills(run, series) for series in candles)
     try:
         curve = _recomputed(run, candles)
     except (ValueError, IndexError):

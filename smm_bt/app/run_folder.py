@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from feeds.candles import iso_utc
-from smm_bt.analytics.atomic_file import output_error
+from smm_bt.analytics.atomic_file import NOTHING_LEFT, output_error
 from smm_bt.app.clock import now_ms
-from smm_bt.errors import UsageError
+from smm_bt.errors import OutputError, UsageError
 
 
 def choose_run_folder(runs_dir: Path, out: Path | None, label: str) -> Path:
@@ -47,7 +47,11 @@ def whole_or_not_at_all(folder: Path) -> Iterator[Path]:
             raise UsageError(f"The output folder {folder} appeared during the run; choose another --out.")
         temporary.rename(folder)
     except OSError as error:
-        raise output_error(folder, error) from error
+        raise output_error(folder, error, kept=NOTHING_LEFT) from error
+    except OutputError as error:
+        if NOTHING_LEFT in str(error):
+            raise
+        raise OutputError(f"{error} {NOTHING_LEFT}.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         with suppress(OSError):  # those that hold something, the finished folder above all, stay
