@@ -9,10 +9,11 @@ from typing import Any
 import backtrader as bt
 
 from feeds.bt_time import from_backtrader
-from smm_bt.execution.bars import Bar, current_bar
+from smm_bt.execution.bars import Bar
 from smm_bt.execution.broker_orders import make_order
 from smm_bt.execution.commission import FuturesCommission
-from smm_bt.execution.intrabar import fill_stop, liquidation_touched, next_event, settle_funding, stop_touched
+from smm_bt.execution.feed_bars import FeedBars
+from smm_bt.execution.intrabar import fill_stop, liquidation_touched, settle_funding, stop_touched
 from smm_bt.execution.ledger import FillResult, FuturesLedger, Position
 from smm_bt.execution.live_market import LiveMarket
 from smm_bt.execution.market_history import MarketHistory
@@ -26,9 +27,6 @@ Data = Any  # a backtrader data feed
 
 #: Later than any bar.
 NEVER = 1 << 62
-
-#: How many candles the broker searches at once for what may happen to a position.
-_LOOK_AHEAD = 1_024
 
 _SUPPORTED = (bt.Order.Market, bt.Order.Limit, bt.Order.Stop, bt.Order.StopLimit)
 
@@ -54,7 +52,11 @@ class PaperBroker(bt.BrokerBase):
         histories: Mapping[str, MarketHistory] | None = None,
         market: LiveMarket | None = None,
     ) -> None:
-        """Trade on ``ledger``; ``histories`` give mark prices and funding for feeds of that name."""
+        """Trade on ``ledger``; ``histories`` give mark prices and funding for feeds of that name.
+
+        A history holds the candles a feed delivers, or those its bars were resampled from or filtered out of. One whose
+        candles cannot be found in the bars of the feed stops the run with UsageError or ValueError.
+        """
         super().__init__()
         self.ledger = ledger
         self.histories = histories or {}
@@ -65,7 +67,7 @@ class PaperBroker(bt.BrokerBase):
         self._pending: list[Order] = []
         self._untraded: set[int] = set()
         self._notifications: deque[Order] = deque()
-        self._seen: dict[str, int] = {}
+        self._bars = FeedBars(self.histories, market)
         self._watched: dict[str, tuple[Any, int]] = {}
         self.addcommissioninfo(FuturesCommission(commission=ledger.costs.fee.rate))
 
@@ -152,7 +154,7 @@ class PaperBroker(bt.BrokerBase):
         if self.market is not None and not self._market_orders():
             self.market.silent = False  # what could not be asked for an order before says nothing about this one
         self._pending.append(order)
-        self._seen[order.data._name] = len(order.data)
+        self._bars.note(order.data)
         return order
 
     def cancel(self, order: Order) -> bool:
@@ -177,6 +179,8 @@ class PaperBroker(bt.BrokerBase):
         bars = self._new_bars()
         if not bars:
             return
+        if self.market is None:
+            self._live_through(bars)
         self._expire(bars)
         self._fill_at_open(bars)
         self._settle_funding(bars)
@@ -261,29 +265,23 @@ class PaperBroker(bt.BrokerBase):
 
     def _watch_positions(self) -> None:
         """Look ahead for each open position, so that the candles it is left alone in cost nothing."""
-        self._watched = {
-            symbol: (self._filler.openers[symbol].data.lines.datetime, self._quiet_until(symbol))
-            for symbol in self.ledger.positions
-        }
-
-    def _quiet_until(self, symbol: str) -> int:
-        """Return the number of bars until which nothing happens to the position by itself."""
-        count, history = len(self._filler.openers[symbol].data), self.histories.get(symbol)
-        if history is None:
-            return count
-        last = min(count - 1 + _LOOK_AHEAD, len(history.candles) - 1)
-        event = next_event(self.ledger.positions[symbol], history, count, last)
-        return last + 1 if event is None else event
+        self._watched = {}
+        for symbol, position in self.ledger.positions.items():
+            data = self._filler.openers[symbol].data
+            self._watched[symbol] = (data.lines.datetime, self._bars.quiet_until(data, position))
 
     def _new_bars(self) -> dict[str, Bar]:
         datas = {order.data._name: order.data for order in self._pending}
         datas |= {symbol: self._filler.openers[symbol].data for symbol in self.ledger.positions}
-        bars: dict[str, Bar] = {}
-        for symbol, data in sorted(datas.items(), key=lambda item: item[1]._id):
-            if len(data) > self._seen.get(symbol, 0):
-                self._seen[symbol] = len(data)
-                bars[symbol] = self.market.bar(data) if self.market else current_bar(data, self.histories.get(symbol))
-        return bars
+        return self._bars.new(sorted(datas.values(), key=lambda data: data._id))
+
+    def _live_through(self, bars: Mapping[str, Bar]) -> None:
+        """Let candles that no bar has shown act on the positions that were open in them."""
+        for symbol in [symbol for symbol in self.ledger.positions if symbol in bars]:
+            for passed in self._bars.passed(self._filler.openers[symbol].data):
+                self._settle_funding({symbol: passed})
+                self._check_stop_losses({symbol: passed})
+                self._check_liquidations({symbol: passed})
 
     def _expire(self, bars: Mapping[str, Bar]) -> None:
         for order in [o for o in self._pending if o.data._name in bars and o.expire()]:
