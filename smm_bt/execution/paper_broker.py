@@ -9,12 +9,13 @@ from typing import Any
 import backtrader as bt
 
 from feeds.bt_time import from_backtrader
+from smm_bt.errors import UsageError
 from smm_bt.execution.bars import Bar
 from smm_bt.execution.broker_orders import make_order
 from smm_bt.execution.commission import FuturesCommission
 from smm_bt.execution.feed_bars import FeedBars
 from smm_bt.execution.intrabar import fill_stop, liquidation_touched, settle_funding, stop_touched
-from smm_bt.execution.ledger import FillResult, FuturesLedger, Position
+from smm_bt.execution.ledger import FillResult, FuturesLedger, LedgerSnapshot, Position
 from smm_bt.execution.live_market import LiveMarket
 from smm_bt.execution.market_history import MarketHistory
 from smm_bt.execution.order_filler import OrderFiller
@@ -54,22 +55,41 @@ class PaperBroker(bt.BrokerBase):
     ) -> None:
         """Trade on ``ledger``; ``histories`` give mark prices and funding for feeds of that name.
 
-        A history holds the candles a feed delivers, or those its bars were resampled from or filtered out of. One whose
-        candles cannot be found in the bars of the feed stops the run with UsageError or ValueError.
+        A history holds the candles of the feed, also where its bars are resampled or filtered; one that cannot be
+        matched with the bars stops the run with UsageError or ValueError.
         """
         super().__init__()
         self.ledger = ledger
         self.histories = histories or {}
         self.market = market
         self.startingcash = self.startingvalue = self.cash = ledger.initial_balance_usdt
-        self._filler = OrderFiller(ledger)
+        self._at_start: LedgerSnapshot | None = None
+        self._begin_anew()
+        self.addcommissioninfo(FuturesCommission(commission=ledger.costs.fee.rate))
+
+    def _begin_anew(self) -> None:
+        self._filler = OrderFiller(self.ledger)
         self._groups = OrderGroups()
         self._pending: list[Order] = []
         self._untraded: set[int] = set()
         self._notifications: deque[Order] = deque()
-        self._bars = FeedBars(self.histories, market)
+        self._bars = FeedBars(self.histories, self.market)
         self._watched: dict[str, tuple[Any, int]] = {}
-        self.addcommissioninfo(FuturesCommission(commission=ledger.costs.fee.rate))
+
+    def start(self) -> None:
+        """Begin a run: the first one on the ledger as it is, each later one on the ledger as it was then.
+
+        Raises:
+            UsageError: a second run on a running market, which cannot be gone back to.
+        """
+        super().start()
+        if self._at_start is None:
+            self._at_start = self.ledger.snapshot()
+            return
+        if self.market is not None:
+            raise UsageError("A PaperBroker on a running market cannot begin again; make a new one for another run.")
+        self.ledger.restore(self._at_start)
+        self._begin_anew()
 
     # ---- what strategies, observers and analyzers ask
 
@@ -280,8 +300,7 @@ class PaperBroker(bt.BrokerBase):
         for symbol in [symbol for symbol in self.ledger.positions if symbol in bars]:
             for passed in self._bars.passed(self._filler.openers[symbol].data):
                 self._settle_funding({symbol: passed})
-                self._check_stop_losses({symbol: passed})
-                self._check_liquidations({symbol: passed})
+                self.look({symbol: passed})
 
     def _expire(self, bars: Mapping[str, Bar]) -> None:
         for order in [o for o in self._pending if o.data._name in bars and o.expire()]:
@@ -339,8 +358,7 @@ class PaperBroker(bt.BrokerBase):
             if position and liquidation_touched(
                 position.side, position.liquidation_price, candle.liquidation_high, candle.liquidation_low
             ):
-                order_id = f"{symbol}-{candle.open_ms}-liquidation"
-                result = self.ledger.liquidate(symbol, candle.last_ms, order_id)
+                result = self.ledger.liquidate(symbol, candle.last_ms, f"{symbol}-{candle.open_ms}-liquidation")
                 self._venue_closed(symbol, CloseReason.LIQUIDATION, result)
 
     # ---- fills out
