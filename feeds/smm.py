@@ -9,6 +9,7 @@ import backtrader as bt
 import numpy as np
 from numpy.typing import NDArray
 
+from feeds.bar_rows import BarRows
 from feeds.bt_time import to_backtrader, to_backtrader_array
 from feeds.candles import Candles
 from feeds.lines import CANDLE_COLUMNS, FLAG_LINES
@@ -36,6 +37,7 @@ class SmmFeed(bt.feed.DataBase):
         super().__init__()
         self._cursor = -1
         self._shared_lines: list[Any] = []
+        self._bar_rows: BarRows | None = None
 
     @property
     def candles(self) -> Candles:
@@ -50,21 +52,45 @@ class SmmFeed(bt.feed.DataBase):
         return columns
 
     def open_ms(self) -> int:
-        """Return the open time of the current bar's candle, UTC milliseconds."""
-        return int(self.candles.open_ms[len(self) - 1])
+        """Return the open time of the current bar's candle, the first of a resampled bar's, UTC milliseconds.
+
+        Raises:
+            ValueError: filters have made bars that cannot be traced back to candles.
+        """
+        row = len(self) - 1 if self._shared_lines else self.candle_rows()[0]
+        return int(self.candles.open_ms[row])
+
+    @property
+    def untouched(self) -> bool:
+        """Whether bar n is candle n: nothing filters, resamples or cuts this feed. To be asked once it has started."""
+        filtered = bool(self._filters or self._ffilters)
+        return not filtered and not np.isfinite(self.fromdate) and not np.isfinite(self.todate)
+
+    def candle_rows(self) -> tuple[int, int]:
+        """Return the rows of the first and the last candle the current bar is made of.
+
+        Raises:
+            ValueError: filters have made bars that cannot be traced back to candles.
+        """
+        if self._shared_lines or self.untouched:
+            return len(self) - 1, len(self) - 1
+        if self._bar_rows is None:
+            self._bar_rows = BarRows(self, self.candles)
+        return self._bar_rows.current()
 
     def start(self) -> None:
         """Begin at the first candle."""
         super().start()
         self._cursor = -1
         self._shared_lines = []
+        self._bar_rows = None
 
     def preload(self) -> None:
         """Fill all lines at once, sharing the columns' memory; bar by bar only where a filter must see each bar.
 
         Resampling and replaying are such filters: they change lines in place, which shared memory must not suffer.
         """
-        if self._filters or self._ffilters or np.isfinite(self.fromdate) or np.isfinite(self.todate):
+        if not self.untouched:
             super().preload()
             return
         for name, column in self._line_columns().items():

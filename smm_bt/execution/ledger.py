@@ -15,6 +15,7 @@ liquidation price and the rest of the margin as a fee.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -85,6 +86,16 @@ class Position:
         return self.side * self.qty * (price - self.entry_price)
 
 
+class LedgerSnapshot(NamedTuple):
+    """A ledger as it was at one moment."""
+
+    wallet_usdt: float
+    positions: dict[str, Position]
+    trades: list[Trade]
+    fills: list[Fill]
+    entries: list[LedgerEntry]
+
+
 class FuturesLedger:
     """Wallet, positions, trades and every change of the account, for any number of symbols.
 
@@ -107,6 +118,17 @@ class FuturesLedger:
         self.trades: list[Trade] = []
         self.fills: list[Fill] = []
         self.entries: list[LedgerEntry] = []
+
+    def snapshot(self) -> LedgerSnapshot:
+        """Return the ledger as it is now, for :meth:`restore`."""
+        held = {symbol: copy.copy(position) for symbol, position in self.positions.items()}
+        return LedgerSnapshot(self.wallet_usdt, held, [*self.trades], [*self.fills], [*self.entries])
+
+    def restore(self, snapshot: LedgerSnapshot) -> None:
+        """Go back to ``snapshot``; lists that were handed out before stay as they are."""
+        self.wallet_usdt = snapshot.wallet_usdt
+        self.positions = {symbol: copy.copy(position) for symbol, position in snapshot.positions.items()}
+        self.trades, self.fills, self.entries = [*snapshot.trades], [*snapshot.fills], [*snapshot.entries]
 
     @property
     def free_balance_usdt(self) -> float:

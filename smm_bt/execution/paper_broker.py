@@ -9,11 +9,13 @@ from typing import Any
 import backtrader as bt
 
 from feeds.bt_time import from_backtrader
-from smm_bt.execution.bars import Bar, current_bar
+from smm_bt.errors import UsageError
+from smm_bt.execution.bars import Bar
 from smm_bt.execution.broker_orders import make_order
 from smm_bt.execution.commission import FuturesCommission
-from smm_bt.execution.intrabar import fill_stop, liquidation_touched, next_event, settle_funding, stop_touched
-from smm_bt.execution.ledger import FillResult, FuturesLedger, Position
+from smm_bt.execution.feed_bars import FeedBars
+from smm_bt.execution.intrabar import fill_stop, liquidation_touched, settle_funding, stop_touched
+from smm_bt.execution.ledger import FillResult, FuturesLedger, LedgerSnapshot, Position
 from smm_bt.execution.live_market import LiveMarket
 from smm_bt.execution.market_history import MarketHistory
 from smm_bt.execution.order_filler import OrderFiller
@@ -26,9 +28,6 @@ Data = Any  # a backtrader data feed
 
 #: Later than any bar.
 NEVER = 1 << 62
-
-#: How many candles the broker searches at once for what may happen to a position.
-_LOOK_AHEAD = 1_024
 
 _SUPPORTED = (bt.Order.Market, bt.Order.Limit, bt.Order.Stop, bt.Order.StopLimit)
 
@@ -54,20 +53,43 @@ class PaperBroker(bt.BrokerBase):
         histories: Mapping[str, MarketHistory] | None = None,
         market: LiveMarket | None = None,
     ) -> None:
-        """Trade on ``ledger``; ``histories`` give mark prices and funding for feeds of that name."""
+        """Trade on ``ledger``; ``histories`` give mark prices and funding for feeds of that name.
+
+        A history holds the candles of the feed, also where its bars are resampled or filtered; one that cannot be
+        matched with the bars stops the run with UsageError or ValueError.
+        """
         super().__init__()
         self.ledger = ledger
         self.histories = histories or {}
         self.market = market
         self.startingcash = self.startingvalue = self.cash = ledger.initial_balance_usdt
-        self._filler = OrderFiller(ledger)
+        self._at_start: LedgerSnapshot | None = None
+        self._begin_anew()
+        self.addcommissioninfo(FuturesCommission(commission=ledger.costs.fee.rate))
+
+    def _begin_anew(self) -> None:
+        self._filler = OrderFiller(self.ledger)
         self._groups = OrderGroups()
         self._pending: list[Order] = []
         self._untraded: set[int] = set()
         self._notifications: deque[Order] = deque()
-        self._seen: dict[str, int] = {}
+        self._bars = FeedBars(self.histories, self.market)
         self._watched: dict[str, tuple[Any, int]] = {}
-        self.addcommissioninfo(FuturesCommission(commission=ledger.costs.fee.rate))
+
+    def start(self) -> None:
+        """Begin a run: the first one on the ledger as it is, each later one on the ledger as it was then.
+
+        Raises:
+            UsageError: a second run on a running market, which cannot be gone back to.
+        """
+        super().start()
+        if self._at_start is None:
+            self._at_start = self.ledger.snapshot()
+            return
+        if self.market is not None:
+            raise UsageError("A PaperBroker on a running market cannot begin again; make a new one for another run.")
+        self.ledger.restore(self._at_start)
+        self._begin_anew()
 
     # ---- what strategies, observers and analyzers ask
 
@@ -152,7 +174,7 @@ class PaperBroker(bt.BrokerBase):
         if self.market is not None and not self._market_orders():
             self.market.silent = False  # what could not be asked for an order before says nothing about this one
         self._pending.append(order)
-        self._seen[order.data._name] = len(order.data)
+        self._bars.note(order.data)
         return order
 
     def cancel(self, order: Order) -> bool:
@@ -177,6 +199,8 @@ class PaperBroker(bt.BrokerBase):
         bars = self._new_bars()
         if not bars:
             return
+        if self.market is None:
+            self._live_through(bars)
         self._expire(bars)
         self._fill_at_open(bars)
         self._settle_funding(bars)
@@ -261,29 +285,22 @@ class PaperBroker(bt.BrokerBase):
 
     def _watch_positions(self) -> None:
         """Look ahead for each open position, so that the candles it is left alone in cost nothing."""
-        self._watched = {
-            symbol: (self._filler.openers[symbol].data.lines.datetime, self._quiet_until(symbol))
-            for symbol in self.ledger.positions
-        }
-
-    def _quiet_until(self, symbol: str) -> int:
-        """Return the number of bars until which nothing happens to the position by itself."""
-        count, history = len(self._filler.openers[symbol].data), self.histories.get(symbol)
-        if history is None:
-            return count
-        last = min(count - 1 + _LOOK_AHEAD, len(history.candles) - 1)
-        event = next_event(self.ledger.positions[symbol], history, count, last)
-        return last + 1 if event is None else event
+        self._watched = {}
+        for symbol, position in self.ledger.positions.items():
+            data = self._filler.openers[symbol].data
+            self._watched[symbol] = (data.lines.datetime, self._bars.quiet_until(data, position))
 
     def _new_bars(self) -> dict[str, Bar]:
         datas = {order.data._name: order.data for order in self._pending}
         datas |= {symbol: self._filler.openers[symbol].data for symbol in self.ledger.positions}
-        bars: dict[str, Bar] = {}
-        for symbol, data in sorted(datas.items(), key=lambda item: item[1]._id):
-            if len(data) > self._seen.get(symbol, 0):
-                self._seen[symbol] = len(data)
-                bars[symbol] = self.market.bar(data) if self.market else current_bar(data, self.histories.get(symbol))
-        return bars
+        return self._bars.new(sorted(datas.values(), key=lambda data: data._id))
+
+    def _live_through(self, bars: Mapping[str, Bar]) -> None:
+        """Let candles that no bar has shown act on the positions that were open in them."""
+        for symbol in [symbol for symbol in self.ledger.positions if symbol in bars]:
+            for passed in self._bars.passed(self._filler.openers[symbol].data):
+                self._settle_funding({symbol: passed})
+                self.look({symbol: passed})
 
     def _expire(self, bars: Mapping[str, Bar]) -> None:
         for order in [o for o in self._pending if o.data._name in bars and o.expire()]:
@@ -341,8 +358,7 @@ class PaperBroker(bt.BrokerBase):
             if position and liquidation_touched(
                 position.side, position.liquidation_price, candle.liquidation_high, candle.liquidation_low
             ):
-                order_id = f"{symbol}-{candle.open_ms}-liquidation"
-                result = self.ledger.liquidate(symbol, candle.last_ms, order_id)
+                result = self.ledger.liquidate(symbol, candle.last_ms, f"{symbol}-{candle.open_ms}-liquidation")
                 self._venue_closed(symbol, CloseReason.LIQUIDATION, result)
 
     # ---- fills out
