@@ -75,7 +75,7 @@ def live(request: LiveRequest, console: Console) -> LiveResult:
 
 def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResult:
     settings, choice = request.settings, request.market
-    shape = shape_of(choice, settings.SYMBOLS, settings.TIMEFRAME)
+    shape = shape_of(choice, settings)
     strategy = locate_strategy(settings.STRATEGY_FILE)
     strategy.load()
     _check_window(settings, strategy)
@@ -127,7 +127,7 @@ def _resume(request: LiveRequest, console: Console, stop: StopSignal) -> LiveRes
         choice = recorded_market(journal, request.market)
         settings = recorded_settings(journal, request.settings)
         info = journal.run_info()
-        shape = shape_of(choice, info.symbols, info.timeframe)
+        shape = shape_of(choice, settings)
         strategy = locate_strategy(settings.STRATEGY_FILE)
         if strategy.sha256 != info.strategy_sha256:
             raise StrategyRefused(

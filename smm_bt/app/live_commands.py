@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smm_bt.app.arguments import console, moment, settings_with
+from smm_bt.app.arguments import console, moment, settings_given, settings_with
 from smm_bt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def live(
     overrides = {"TRADING_MODE": mode, "SYMBOLS": symbols, "TIMEFRAME": timeframe, "STRATEGY_FILE": strategy}
     settings = settings_with(setting, **overrides)
     played = {"candles": (*(candles or ()), *(more or ())), "mark": tuple(mark or ()), "funding": tuple(funding or ())}
-    rules = {"exchange_info": exchange_info, "brackets": brackets}
+    rules: dict[str, Any] = {"exchange_info": exchange_info, "brackets": brackets}
+    if symbols is not None or "SYMBOLS" in settings_given(setting):
+        rules["symbols"] = settings.SYMBOLS
     choice = _market(market, speed, address=address, seed=seed, **played, **rules)
     if resume and out is not None and not out.exists() and (settings.RUNS_DIR / out).exists():
         out = settings.RUNS_DIR / out
