@@ -205,12 +205,17 @@ def _run(parts: SessionParts, console: Console) -> LiveResult:
     failure = session.failure()
     if failure is not None:
         raise RunFailed(f"{failure} The run is kept; go on with: {_how(parts)}") from failure
+    if session.never_worked():
+        raise StrategyRefused(f"{next(iter(session.silences().values()))} The candles ended before it worked once.")
     return result
 
 
 def _show(parts: SessionParts, session: LiveSession, result: LiveResult, console: Console) -> None:
     console.print(f"Ended: {session.why_ended or 'stopped'}.", soft_wrap=True, highlight=False, markup=False)
     print_summary(result.report, console=console)
+    for symbol, why in session.silences().items():
+        text = f"! NO SIGNALS of {symbol}: compute_smm() never worked on the candles there were. {why}"
+        console.print(text, style="bold yellow", soft_wrap=True, highlight=False, markup=False)
     if parts.request.pages and result.info.candles:
         draw_pages(result, parts.journal, session.source, console)
     if result.record.open_positions:
