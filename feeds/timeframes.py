@@ -39,3 +39,8 @@ def timeframe_ms(timeframe: str) -> int:
 def grid_offset_ms(timeframe: str) -> int:
     """Return where, modulo its length, candles of ``timeframe`` open."""
     return _FIRST_MONDAY_MS if timeframe == "1w" else 0
+
+
+def candle_open_ms(time_ms: int, timeframe: str) -> int:
+    """Return the open time of the candle that holds ``time_ms``."""
+    return time_ms - (time_ms - grid_offset_ms(timeframe)) % timeframe_ms(timeframe)

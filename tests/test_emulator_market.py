@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smm_bt.emulator import EmulatorConfig, EmulatorThread
-from smm_bt.emulator.candles import CandleContentError, CandleFileError, CandleSeries, read_candles, read_funding
+from smm_bt.emulator.candles import (
+    CandleContentError,
+    CandleFileError,
+    CandleSeries,
+    NamedFile,
+    read_candles,
+    read_funding,
+)
 from smm_bt.emulator.instruments import load_instruments
 from smm_bt.emulator.made_market import make_candles
 from smm_bt.emulator.tape import Tape
@@ -156,6 +164,41 @@ def test_a_made_market_repeats_with_its_seed_lies_on_the_tick_grid_and_has_quiet
     assert all(low <= min(first, last) <= max(first, last) <= high for first, high, low, last in rows)
     assert one.open[1:] == one.close[:-1]
     assert min(one.volume) < sorted(one.volume)[1500] / 20
+
+
+def test_weekly_candles_open_on_mondays_whether_they_are_made_or_put_together_of_daily_ones(tmp_path: Path) -> None:
+    monday, day, week = 1_735_516_800_000, 86_400_000, 604_800_000
+    config = EmulatorConfig(timeframe="1w", made_candles=1530, history_candles=1500, **NO_LIMITS)
+    with EmulatorThread(config) as emulator:
+        served = ccxt_client(emulator).fetch_ohlcv(BTC, "1w", limit=1500)
+        assert {(row[0] - monday) % week for row in served} == {0}
+        assert all(60_000 / 25 < row[4] < 60_000 * 25 for row in served)
+    days = write_candles(tmp_path, flat(50000, 20), "BTCUSDT-1d.csv", start_ms=monday + 2 * day, step_ms=day)
+    with EmulatorThread(EmulatorConfig(candles=(days,), history_candles=18, **NO_LIMITS)) as emulator:
+        served = ccxt_client(emulator).fetch_ohlcv(BTC, "1w")
+    assert [(row[0], row[5]) for row in served] == [(monday, 50.0), (monday + week, 70.0), (monday + 2 * week, 60.0)]
+
+
+def test_a_file_may_be_called_anything_when_its_symbol_and_timeframe_are_told(tmp_path: Path) -> None:
+    path = write_candles(tmp_path, flat(3000, 4), "mine.csv")
+    rates = tmp_path / "rates.csv"
+    rates.write_text(f"timestamp,funding_rate\n{START_MS + FIVE_MINUTES_MS},0.001\n")
+    told = NamedFile(path, "ETHUSDT", "5m")
+    funding = (NamedFile(rates, "ETHUSDT"),)
+    config = EmulatorConfig(candles=(told,), mark=(told,), funding=funding, history_candles=3, **NO_LIMITS)
+    with EmulatorThread(config) as emulator:
+        client = ccxt_client(emulator)
+        assert len(client.fetch_ohlcv("ETH/USDT:USDT", "5m")) == 4
+        assert [row["fundingRate"] for row in client.fetch_funding_rate_history("ETH/USDT:USDT")] == [0.001]
+
+
+@pytest.mark.parametrize("value", ["1735689600000.0", "2025-01-01", "2025-01-01T00:00:00Z", date(2025, 1, 1), START_MS])
+def test_a_time_is_read_in_every_form_that_a_replay_reads(value: object, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"timestamp": [value], "open": [1.0], "high": [1.0], "low": [1.0], "close": [1.0]})
+    frame.to_parquet(tmp_path / "BTCUSDT-1d.parquet")
+    assert read_candles(tmp_path / "BTCUSDT-1d.parquet").open_time == [START_MS]
+    (tmp_path / "BTCUSDT-1d.csv").write_text(frame.to_csv(index=False), "utf-8-sig")
+    assert read_candles(tmp_path / "BTCUSDT-1d.csv").open_time == [START_MS]
 
 
 def test_a_running_clock_moves_the_price_inside_the_candle_on_the_tick_grid() -> None:

@@ -66,7 +66,7 @@ def test_symbols_that_are_not_those_of_the_candle_files_are_refused(tmp_path: Pa
     arguments = ("--candles", *files_of(tmp_path, count=20), "--symbols", "ETHUSDT", "--speed", "max")
     done = smm_bt("live", *arguments, cwd=tmp_path)
     assert done.returncode == 2
-    assert "--symbols ETHUSDT: the candle files hold BTCUSDT." in done.stderr
+    assert "--symbols names ETHUSDT, and the candle files are of BTCUSDT" in done.stderr
 
 
 # what a resumed run refuses

@@ -19,7 +19,7 @@ from live_kit import (
     trades_of,
 )
 
-from feeds.made import write_candles
+from feeds.made import made_candles, write_candles
 from smm_bt.analytics.equity import read_equity_parquet
 
 CASES: dict[str, dict[str, Any]] = {
@@ -35,6 +35,11 @@ CASES: dict[str, dict[str, Any]] = {
         "gaps_of": {"BTCUSDT": (60, 61, 100), "ETHUSDT": (25, 41, 42, 101), "SOLUSDT": (42, 43, *range(105, 120))},
         "strategy": "busy",
     },
+    "a symbol that begins thirty candles later": {
+        "symbols": ("BTCUSDT", "ETHUSDT"),
+        "count": 80,
+        "gaps_of": {"ETHUSDT": range(30)},
+    },
     "a window shorter than the file": {"settings": {"WARMUP_CANDLES": 60}, "strategy": "breakout"},
     "a small account": {"settings": {"INITIAL_BALANCE_USDT": 40.0}, "volatility": 0.01},
 }
@@ -47,6 +52,51 @@ def test_live_paper_trades_like_replay(case: str, tmp_path: Path) -> None:
     candles = files_of(tmp_path, **options)
     expected = run_replay(tmp_path / "replay", strategy, candles, settings=settings)
     run_live(tmp_path / "live", strategy, candles, settings=settings)
+    assert trades_of(tmp_path / "live") == expected
+    assert len(expected) > 2
+    compare_reports(report_of(tmp_path / "live"), report_of(tmp_path / "replay"))
+    compare_curves(tmp_path / "live", tmp_path / "replay")
+
+
+SHORT_OF_CANDLES = {
+    "df as it came": "df",
+    "nothing": "None",
+    "an empty frame": "type(df)(columns=['buy_signal', 'sell_signal'])",
+    "columns of another length": "{'buy_signal': [0] * n, 'sell_signal': [0] * n}",
+}
+
+
+@pytest.mark.parametrize("says", SHORT_OF_CANDLES)
+def test_a_strategy_that_breaks_its_contract_while_candles_are_few_has_no_signals_yet(
+    says: str, tmp_path: Path
+) -> None:
+    strategy = tmp_path / "short.py"
+    strategy.write_text(
+        f"def compute_smm(df, n=20):\n    if len(df) < n:\n        return {SHORT_OF_CANDLES[says]}\n"
+        "    middle = df['close'].rolling(n).mean()\n"
+        "    return {'buy_signal': df['close'] > middle, 'sell_signal': df['close'] < middle}\n",
+        "utf-8",
+    )
+    candles = files_of(tmp_path, count=60, seed=8)
+    expected = run_replay(tmp_path / "replay", strategy, candles)
+    run_live(tmp_path / "live", strategy, candles)
+    assert trades_of(tmp_path / "live") == expected
+    assert len(expected) > 2
+    said = rows_of(tmp_path / "live", "SELECT message FROM events WHERE kind = 'too_few_candles'")
+    assert len(said) == 1
+
+
+def test_weekly_candles_trade_like_a_replay_of_them(tmp_path: Path) -> None:
+    path, strategy = tmp_path / "BTCUSDT-1w.csv", tmp_path / "weeks.py"
+    write_candles(made_candles("BTCUSDT", "1w", count=30, seed=2), path)
+    strategy.write_text(
+        "def compute_smm(df):\n"
+        "    week = df.index.as_unit('ms').asi8 // 604_800_000\n"
+        "    return {'buy_signal': week % 4 == 0, 'sell_signal': week % 4 == 2}\n",
+        "utf-8",
+    )
+    expected = run_replay(tmp_path / "replay", strategy, [path])
+    run_live(tmp_path / "live", strategy, [path])
     assert trades_of(tmp_path / "live") == expected
     assert len(expected) > 2
     compare_reports(report_of(tmp_path / "live"), report_of(tmp_path / "replay"))

@@ -182,6 +182,37 @@ def test_the_report_of_a_run_that_failed_says_why(tmp_path: Path) -> None:
     assert "The run failed: The venue has left. The figures are those of its journal." in str(made["notes"])
 
 
+def test_a_run_stopped_after_a_hole_goes_on_with_as_many_candles_as_one_that_never_stopped(tmp_path: Path) -> None:
+    strategy = tmp_path / "long_memory.py"
+    strategy.write_text(
+        "def compute_smm(df, n=30):\n"
+        "    filled, up = df['close'].rolling(n).mean().notna(), df['close'] > df['open']\n"
+        "    return {'buy_signal': filled & up, 'sell_signal': filled & ~up}\n",
+        "utf-8",
+    )
+    candles, window = files_of(tmp_path, count=200, gaps=range(60, 160)), {"WARMUP_CANDLES": 50}
+    expected = run_replay(tmp_path / "replay", strategy, candles)
+    run_live(tmp_path / "run", strategy, candles, settings=window, max_candles=65)
+    run_live(tmp_path / "run", strategy, candles, settings=window, resume=True)
+    assert trades_of(tmp_path / "run") == expected
+    assert len(expected) > 20
+    figures = [report_of(tmp_path / name) for name in ("run", "replay")]
+    assert [(each["gaps"], each["missing_candles"]) for each in figures] == [(1, 100)] * 2
+
+
+def test_a_symbol_that_begins_after_a_stop_is_counted_as_if_there_had_been_none(tmp_path: Path) -> None:
+    holes = {"BTCUSDT": (), "ETHUSDT": (*range(30), 40, 41)}
+    strategy, candles = strategy_file(tmp_path), files_of(tmp_path, tuple(holes), count=70, seed=3, gaps_of=holes)
+    expected = run_replay(tmp_path / "replay", strategy, candles)
+    for number, more in enumerate([{}, {"resume": True}, {"resume": True}, {"resume": True}]):
+        run_live(tmp_path / "run", strategy, candles, **more, max_candles=20 if number < 3 else None)
+    assert trades_of(tmp_path / "run") == expected
+    mine, theirs = report_of(tmp_path / "run"), report_of(tmp_path / "replay")
+    names = ("candles", "gaps", "missing_candles", "first_candle", "last_candle")
+    assert [mine[name] for name in names] == [theirs[name] for name in names]
+    assert theirs["missing_candles"] == 2
+
+
 @pytest.mark.parametrize("left", [(".held",), (".held", "exchange.sqlite", ".journal.sqlite.77.part")])
 def test_a_run_killed_before_it_had_begun_begins_when_it_is_resumed(left: tuple[str, ...], tmp_path: Path) -> None:
     strategy, candles = strategy_file(tmp_path), files_of(tmp_path, count=60)

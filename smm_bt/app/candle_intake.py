@@ -10,6 +10,7 @@ from typing import Any
 from feeds.candles import iso_utc
 from feeds.live import LiveRow, Standing
 from feeds.live_window import CandleRow, CandleWindow
+from feeds.timeframes import candle_open_ms
 from smm_bt.app.streamed_candles import StreamedCandles
 from smm_bt.execution.host_clock import HostClock
 from smm_bt.execution.live_candles import InsideCandles, LiveCandles, NewCandles
@@ -38,7 +39,7 @@ class Barrier:
 
 @dataclass
 class SymbolCount:
-    """What has been taken in of one symbol since the run began."""
+    """Holes between the candles of one symbol that went out since the process began."""
 
     gaps: int = 0
     missing: int = 0
@@ -75,6 +76,7 @@ class CandleIntake:
         self.queues: dict[str, deque[LiveRow]] = {symbol: deque() for symbol in windows}
         self.counts: dict[str, SymbolCount] = {symbol: SymbolCount() for symbol in windows}
         self._next_ms: dict[str, int] = {}
+        self._out_ms: dict[str, int] = {}
         self._asked_since_s: float | None = None
         self._tries = 0
         self._not_before_s = 0.0
@@ -92,14 +94,15 @@ class CandleIntake:
             size: how many candles of history are wanted.
             held: symbols with an open position.
         """
+        self._out_ms = dict(done_ms)
+        newest = self._forming_ms(now_ms) - self._length_ms
+        # a symbol the run has had no candle of yet goes on where the others do
+        last_of_all = max(done_ms.values(), default=newest)
         for symbol in self._windows:
-            last = done_ms.get(symbol, now_ms // self._length_ms * self._length_ms - self._length_ms)
-            first = min(last, now_ms // self._length_ms * self._length_ms) - (size - 1) * self._length_ms
-            known = self.source.history(symbol, max(first, 0), now_ms)
-            before = [kline for kline in known if kline.open_ms <= last]
-            since = [kline for kline in known if kline.open_ms > last]
+            last = done_ms.get(symbol, last_of_all)
             self._next_ms[symbol] = last + self._length_ms
-            self._warm_up(symbol, before)
+            self._warm_up(symbol, self.source.latest(symbol, min(last, newest), size))
+            since = self.source.history(symbol, last + self._length_ms, now_ms) if last < newest else []
             if since:
                 inside = self.source.inside({symbol: since} if symbol in held else {})
                 self._append(symbol, since, inside.get(symbol), now_ms)
@@ -120,9 +123,12 @@ class CandleIntake:
 
     # ---- while running
 
+    def _forming_ms(self, now_ms: int) -> int:
+        return candle_open_ms(now_ms, self.source.timeframe)
+
     def due_ms(self, now_ms: int) -> int:
         """Return the venue's time at which there is something to ask for."""
-        coming = (now_ms // self._length_ms + 1) * self._length_ms
+        coming = self._forming_ms(now_ms) + self._length_ms
         overdue = any(next_ms + self._length_ms <= now_ms for next_ms in self._next_ms.values())
         return now_ms if overdue and not self._resting(now_ms) else coming
 
@@ -234,12 +240,11 @@ class CandleIntake:
             self._not_before_s = self._host.seconds() + self._barrier.again_s
         if missing - self._late:
             names = ", ".join(sorted(missing))
-            message = f"no candle of {names} for {iso_utc(now_ms // self._length_ms * self._length_ms)}"
+            message = f"no candle of {names} for {iso_utc(self._forming_ms(now_ms))}"
             self._tell("candles_late" if not self._barrier.tries else "candle_absent", message)
         self._late = missing
 
     def _append(self, symbol: str, klines: Sequence[Kline], inside: InsideCandles | None, now_ms: int) -> None:
-        self._count_gaps(symbol, klines)
         window = self._windows[symbol]
         window.add(klines)
         columns = window.columns(len(klines))
@@ -253,16 +258,19 @@ class CandleIntake:
     def _standing(self, newest: Kline, now_ms: int) -> Standing:
         return Standing.FRESH if self.is_fresh(newest.open_ms) else Standing.STALE
 
-    def _count_gaps(self, symbol: str, klines: Sequence[Kline]) -> None:
-        expected = self._next_ms[symbol]
-        count = self.counts[symbol]
-        for kline in klines:
-            missing = (kline.open_ms - expected) // self._length_ms
-            if missing > 0:
-                count.gaps += 1
-                count.missing += missing
-                self._tell("gap", f"{missing} candles before {iso_utc(kline.open_ms)} do not exist", symbol)
-            expected = kline.open_ms + self._length_ms
+    def goes_out(self, symbol: str, open_ms: int) -> SymbolCount:
+        """Take note that a candle is released; return the holes between the symbol's candles of this run up to it.
+
+        Counted here and not where candles are read: what a kill leaves unreleased is read and counted again.
+        """
+        count, before = self.counts[symbol], self._out_ms.get(symbol, open_ms - self._length_ms)
+        self._out_ms[symbol] = open_ms
+        missing = (open_ms - before) // self._length_ms - 1
+        if missing > 0:
+            count.gaps += 1
+            count.missing += missing
+            self._tell("gap", f"{missing} candles before {iso_utc(open_ms)} do not exist", symbol)
+        return count
 
 
 def _row(kline: Kline) -> CandleRow:

@@ -109,7 +109,7 @@ class CandleRelease:
             return None
         row = queue.popleft()
         if row.standing is not Standing.WARMUP:
-            self._books.candle_out(symbol, row, self._intake.counts[symbol])
+            self._books.candle_out(symbol, row, self._intake.goes_out(symbol, row.candle[0]))
         return row
 
     # ---- one turn

@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from smm_bt.emulator.candles import NamedFile
 from smm_bt.emulator.config import EmulatorConfig
 from smm_bt.emulator.server import EmulatorServer
 
@@ -26,7 +27,7 @@ def configuration(options: dict[str, Any]) -> EmulatorConfig:
     """Return the configuration that was sent as plain JSON values."""
     values = dict(options)
     for name in _PATHS:
-        values[name] = tuple(map(Path, values.get(name, ())))
+        values[name] = tuple(map(_played, values.get(name, ())))
     for name in _FILES:
         if values.get(name):
             values[name] = Path(values[name])
@@ -36,6 +37,10 @@ def configuration(options: dict[str, Any]) -> EmulatorConfig:
     if "symbols" in values:
         values["symbols"] = tuple(values["symbols"])
     return EmulatorConfig(**values)
+
+
+def _played(told: str | dict[str, str]) -> Path | NamedFile:
+    return Path(told) if isinstance(told, str) else NamedFile(Path(told["path"]), told["symbol"], told["timeframe"])
 
 
 async def serve(config: EmulatorConfig) -> None:

@@ -34,9 +34,9 @@ from smm_bt.app.live_session import LiveSession, SessionParts
 from smm_bt.app.live_settings import public_market, recorded_market, recorded_settings
 from smm_bt.app.run_folder import choose_run_folder
 from smm_bt.app.run_log import RunLog
-from smm_bt.app.settings import Settings, given_settings
+from smm_bt.app.settings import Settings
 from smm_bt.app.stop_signal import StopSignal, WatchfulClock
-from smm_bt.errors import Interrupted, OutputError, RunFailed, SettingsError, SmmBtError, UsageError
+from smm_bt.errors import Interrupted, OutputError, RunFailed, SettingsError, SmmBtError
 from smm_bt.model import LEVERAGE, RISK_FRACTION
 from strategy.contract import StrategyRefused
 from strategy.loader import LocatedStrategy, locate_strategy
@@ -80,8 +80,7 @@ def live(request: LiveRequest, console: Console) -> LiveResult:
 
 def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResult:
     settings, choice = request.settings, request.market
-    shape = shape_of(choice, settings.SYMBOLS, settings.TIMEFRAME)
-    _check_named_market(request, shape)
+    shape = shape_of(choice, settings)
     strategy = locate_strategy(settings.STRATEGY_FILE)
     strategy.load()
     _check_window(settings, strategy)
@@ -107,16 +106,6 @@ def _start(request: LiveRequest, console: Console, stop: StopSignal) -> LiveResu
         return _run(parts, console)
 
 
-def _check_named_market(request: LiveRequest, shape: MarketShape) -> None:
-    """Refuse symbols named beside candle files that hold others: the files decide, and the option had no effect."""
-    named = given_settings(request.given.settings).get("SYMBOLS")
-    if named is not None and named != list(shape.symbols):
-        raise UsageError(
-            f"{request.given.word('SYMBOLS')}: the candle files hold {', '.join(shape.symbols)}. Leave the option out, "
-            "or name the files of these symbols, in their order."
-        )
-
-
 def _check_window(settings: Settings, strategy: LocatedStrategy) -> None:
     """Refuse a window that an audit of this strategy has found too short."""
     needed = known_warm_up(settings, strategy)
@@ -138,7 +127,7 @@ def _resume(request: LiveRequest, console: Console, stop: StopSignal) -> LiveRes
             choice = replace(choice, speed=request.market.speed)
         settings = recorded_settings(journal, request.settings)
         info = journal.run_info()
-        shape = shape_of(choice, info.symbols, info.timeframe)
+        shape = shape_of(choice, settings)
         strategy = locate_strategy(_strategy_file(request, settings, info))
         if strategy.sha256 != info.strategy_sha256:
             raise StrategyRefused(
@@ -239,6 +228,8 @@ def _run_and_write(parts: SessionParts, log: RunLog, console: Console) -> LiveRe
     failure = session.failure()
     if failure is not None:
         raise RunFailed(f"{failure} The run is kept; go on with: {_how(parts)}") from failure
+    if session.never_worked():
+        raise StrategyRefused(f"{next(iter(session.silences().values()))} The candles ended before it worked once.")
     return result
 
 
@@ -251,6 +242,9 @@ def _stopped_at_once(parts: SessionParts) -> str:
 def _show(parts: SessionParts, session: LiveSession, result: LiveResult, console: Console) -> None:
     console.print(f"Ended: {session.why_ended or 'stopped'}.", soft_wrap=True, highlight=False, markup=False)
     print_summary(result.report, console=console)
+    for symbol, why in session.silences().items():
+        text = f"! NO SIGNALS of {symbol}: compute_smm() never worked on the candles there were. {why}"
+        console.print(text, style="bold yellow", soft_wrap=True, highlight=False, markup=False)
     if parts.request.pages and result.info.candles:
         draw_pages(result, parts.journal, session.source, console)
     if result.record.open_positions:

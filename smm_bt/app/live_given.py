@@ -56,7 +56,8 @@ class Given:
             UsageError: an option would have no effect there.
         """
         chosen = EMBEDDED if self.embedded_only else BINANCE
-        choice = MarketChoice(**{"name": chosen, **self.market})
+        symbols = given_settings(self.settings).get("SYMBOLS") or ()
+        choice = MarketChoice(**{"name": chosen, **self.market}, symbols=tuple(symbols))
         useless = [name for name in ("mark", "funding", "seed", *_ANY_MARKET) if choice.address and name in self.market]
         if useless:
             raise UsageError(

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from feeds.files import read_candles
 from feeds.timeframes import DAY_MS, timeframe_ms
 from smm_bt.app.embedded import EmbeddedChild, EmbeddedExchange
 from smm_bt.app.market_clock import MarketClock, RunningClock, Stepped, SteppedClock
+from smm_bt.app.played_files import PlayedFiles, read_played
+from smm_bt.app.settings import Settings
 from smm_bt.app.streamed_candles import CandleStream, NoStream
 from smm_bt.errors import UsageError
 from smm_bt.execution.ccxt_client import PublicWire
@@ -24,6 +25,8 @@ BINANCE, EMBEDDED = "binance", "embedded"
 #: The made market of a stepped run lasts this long after its history.
 MADE_DAYS = 3
 _RUNNING_DAYS = 60
+#: Where candles are so long that these would be few, or none.
+_FEWEST_MADE = 30
 _READERS = 4
 #: Candles that last less of the machine's time are read only: there would be no time to check them afterwards.
 _SHORTEST_STREAMED_S = 1.0
@@ -33,7 +36,8 @@ _SHORTEST_STREAMED_S = 1.0
 class MarketChoice:
     """What ``--market`` and its companions ask for.
 
-    ``speed`` is times real time, infinity for ``max``; ``address`` names an embedded exchange that runs already.
+    ``speed`` is times real time, infinity for ``max``; ``address`` names an embedded exchange that runs already;
+    ``symbols`` are those named beside candle files, which must be of these then.
     """
 
     name: str = BINANCE
@@ -45,6 +49,7 @@ class MarketChoice:
     brackets: Path | None = None
     address: str = ""
     seed: int = 1
+    symbols: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name not in (BINANCE, EMBEDDED):
@@ -73,23 +78,25 @@ class Stood(NamedTuple):
 
 @dataclass(frozen=True)
 class MarketShape:
-    """The symbols and the timeframe of a run, and the files' first candle where files are played."""
+    """The symbols and the timeframe of a run, and the files where files are played."""
 
     symbols: tuple[str, ...]
     timeframe: str
-    first_ms: int | None = None
+    played: PlayedFiles | None = None
 
 
-def shape_of(choice: MarketChoice, symbols: tuple[str, ...], timeframe: str | None) -> MarketShape:
-    """Return what a run trades: what its candle files hold, else what the settings say."""
+def shape_of(choice: MarketChoice, settings: Settings) -> MarketShape:
+    """Return what a run trades: what its candle files hold, else what the settings say.
+
+    Raises:
+        UsageError, CandleError: files that a replay would refuse, too, or that are of other symbols than those named.
+    """
+    if (choice.mark or choice.funding) and not choice.candles:
+        raise UsageError("--mark and --funding belong to candle files; name these with --candles.")
     if not choice.candles:
-        return MarketShape(symbols, timeframe or "5m")
-    series = [read_candles(path, None, timeframe) for path in choice.candles]
-    frames = {each.timeframe for each in series}
-    if len(frames) > 1:
-        raise UsageError(f"The candle files are of different timeframes ({', '.join(sorted(frames))}); use one.")
-    first_ms = min(int(each.open_ms[0]) for each in series)
-    return MarketShape(tuple(each.symbol for each in series), frames.pop(), first_ms)
+        return MarketShape(settings.SYMBOLS, settings.TIMEFRAME or "5m")
+    played = read_played(choice.candles, choice.mark, choice.funding, choice.symbols, settings)
+    return MarketShape(tuple(played.candles), played.timeframe, played)
 
 
 def embedded_options(
@@ -102,9 +109,6 @@ def embedded_options(
     """
     length_ms = timeframe_ms(shape.timeframe)
     options: dict[str, object] = {
-        "candles": [str(path.absolute()) for path in choice.candles],
-        "mark": [str(path.absolute()) for path in choice.mark],
-        "funding": [str(path.absolute()) for path in choice.funding],
         "exchange_info": str(choice.exchange_info.absolute()) if choice.exchange_info else None,
         "brackets": str(choice.brackets.absolute()) if choice.brackets else None,
         "speed": None if choice.stepped else choice.speed,
@@ -113,11 +117,12 @@ def embedded_options(
     }
     if choice.speed > 1:  # its minute has more requests than a real one, and harms nobody
         options |= {"weight_limit_1m": 0, "order_limit_10s": 0, "order_limit_1m": 0}
-    if choice.candles:
-        return options | {"start_ms": stood.venue_ms if stood is not None else shape.first_ms}
+    if shape.played is not None:
+        start_ms = stood.venue_ms if stood is not None else shape.played.first_ms
+        return options | shape.played.told() | {"start_ms": start_ms}
     days = MADE_DAYS if choice.stepped else _RUNNING_DAYS
-    made = history + days * DAY_MS // length_ms
-    passed = 0 if stood is None else stood.venue_ms // length_ms - stood.first_ms // length_ms
+    made = history + max(_FEWEST_MADE, days * DAY_MS // length_ms)
+    passed = 0 if stood is None else (stood.venue_ms - stood.first_ms) // length_ms
     return options | {
         "start_ms": None if stood is None else stood.venue_ms,
         "symbols": list(shape.symbols),

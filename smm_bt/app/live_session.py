@@ -19,7 +19,7 @@ from smm_bt.app.clock import now_ms
 from smm_bt.app.live_account import LiveAccount, LiveWiring
 from smm_bt.app.live_books import LiveBooks
 from smm_bt.app.live_cerebro import live_cerebro
-from smm_bt.app.live_compute import LiveCompute
+from smm_bt.app.live_compute import LiveCompute, MadeTrial
 from smm_bt.app.live_controls import LiveControls
 from smm_bt.app.live_events import LiveEvents
 from smm_bt.app.live_market_source import MarketChoice, MarketShape, MarketSource
@@ -157,6 +157,15 @@ class LiveSession:
         """Return whether the strategy gives profit_target_hit."""
         return all(compute.has_profit_target for compute in self._computes.values())
 
+    def silences(self) -> dict[str, str]:
+        """Return, for symbols on which compute_smm() was called and never worked, why not."""
+        return {symbol: compute.silence for symbol, compute in self._computes.items() if compute.silence}
+
+    def never_worked(self) -> bool:
+        """Return whether the market ended and compute_smm() had worked on no symbol."""
+        worked = any(compute.has_worked for compute in self._computes.values())
+        return self.clock.finished and bool(self.silences()) and not worked
+
     # ---- its parts
 
     def _loop(self, account: LiveAccount, books: LiveBooks) -> None:
@@ -183,10 +192,10 @@ class LiveSession:
     def _intake(self) -> CandleIntake:
         parts = self._parts
         compute = parts.strategy.load().compute
-        size = parts.settings.WARMUP_CANDLES
-        windows = {}
+        parameters, size = parts.settings.STRATEGY_PARAMETERS, parts.settings.WARMUP_CANDLES
+        trial, windows = MadeTrial(compute, parameters, size, self._length_ms), {}
         for symbol in parts.shape.symbols:
-            judge = LiveCompute(compute, parts.settings.STRATEGY_PARAMETERS, size, self._events.tell)
+            judge = LiveCompute(compute, parameters, size, trial, self._events.tell)
             self._computes[symbol] = judge
             windows[symbol] = CandleWindow(size, judge)
         barrier = Barrier(tries=3) if self.clock.stepped else Barrier()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -33,6 +34,8 @@ INTERVALS: Final[dict[str, int]] = {
     "3d": 259_200_000,
     "1w": 604_800_000,
 }
+#: Weekly candles open on Mondays; 1970-01-05 was the first one.
+_FIRST_MONDAY_MS: Final = 345_600_000
 _NAME = re.compile(r"^(?P<symbol>[A-Z0-9]+(?:_\d{6})?)-(?:mark-)?(?P<timeframe>\d+[mhdw])(?![a-z])")
 
 
@@ -42,6 +45,20 @@ class CandleFileError(ValueError):
 
 class CandleContentError(CandleFileError):
     """What is in a file cannot be used; the message says in which line and column where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A file whose symbol, and timeframe where it has one, are told and not read out of its name."""
+
+    path: Path
+    symbol: str
+    timeframe: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's own name, for messages."""
+        return self.path.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,30 +101,37 @@ class FundingSeries:
 NO_FUNDING: Final = FundingSeries([], [])
 
 
-def name_of(path: Path) -> tuple[str, int]:
-    """Read symbol and timeframe (ms) out of a file name such as ``BTCUSDT-5m_2024.csv.gz``."""
-    found = _NAME.match(path.name)
+def candle_open_ms(time_ms: int, interval_ms: int) -> int:
+    """Return the open time of the candle of ``interval_ms`` that holds ``time_ms``."""
+    return time_ms - (time_ms - (_FIRST_MONDAY_MS if interval_ms == INTERVALS["1w"] else 0)) % interval_ms
+
+
+def name_of(file: Path | NamedFile) -> tuple[str, int]:
+    """Return symbol and timeframe (ms), as told or out of a file name such as ``BTCUSDT-5m_2024.csv.gz``."""
+    if isinstance(file, NamedFile):
+        return file.symbol, INTERVALS[file.timeframe]
+    found = _NAME.match(file.name)
     if found is None or found["timeframe"] not in INTERVALS:
         raise CandleFileError(
-            f"the name {path.name!r} does not say symbol and timeframe; name it like BTCUSDT-5m.csv.gz"
+            f"the name {file.name!r} does not say symbol and timeframe; name it like BTCUSDT-5m.csv.gz"
         )
     return found["symbol"], INTERVALS[found["timeframe"]]
 
 
-def symbol_of(path: Path) -> str:
-    """Read the symbol out of a funding file name such as ``BTCUSDT-funding.csv``."""
-    return path.name.partition("-")[0]
+def symbol_of(file: Path | NamedFile) -> str:
+    """Return the symbol, as told or out of a funding file name such as ``BTCUSDT-funding.csv``."""
+    return file.symbol if isinstance(file, NamedFile) else file.name.partition("-")[0]
 
 
-def read_candles(path: Path) -> CandleSeries:
+def read_candles(file: Path | NamedFile) -> CandleSeries:
     """Read one candle file; a file without volume (mark prices) gets zero volume.
 
     Raises:
         CandleContentError: what is in it cannot be used.
         CandleFileError: there is no such file, or its name does not say symbol and timeframe.
     """
-    _require(path)
-    symbol, timeframe_ms = name_of(path)
+    path = _path(file)
+    symbol, timeframe_ms = name_of(file)
     table = _read_columns(path, ("timestamp", "open", "high", "low", "close"))
     times = _times(path, table["timestamp"])
     if not times or any(later <= earlier for earlier, later in pairwise(times)):
@@ -117,19 +141,21 @@ def read_candles(path: Path) -> CandleSeries:
     return CandleSeries(symbol, timeframe_ms, times, first, high, low, last, volume)
 
 
-def read_funding(path: Path) -> FundingSeries:
+def read_funding(file: Path | NamedFile) -> FundingSeries:
     """Read ``timestamp,funding_rate`` rows; times are ms or ISO, the rate is a fraction per settlement."""
-    _require(path)
+    path = _path(file)
     table = _read_columns(path, ("timestamp", "funding_rate"))
     rates = _numbers(path, "funding_rate", table["funding_rate"])
     rows = sorted(zip(_times(path, table["timestamp"]), rates, strict=True))
     return FundingSeries([time for time, _ in rows], [exact(rate) for _, rate in rows])
 
 
-def _require(path: Path) -> None:
+def _path(file: Path | NamedFile) -> Path:
+    path = file.path if isinstance(file, NamedFile) else file
     if not path.is_file():
         found = "this is no ordinary file" if path.exists() else "there is no such file"
         raise CandleFileError(f"{path}: {found}; check the path")
+    return path
 
 
 def _read_columns(path: Path, needed: tuple[str, ...]) -> dict[str, list[Any]]:
@@ -148,7 +174,7 @@ def _read_columns(path: Path, needed: tuple[str, ...]) -> dict[str, list[Any]]:
 
 def _read_csv(path: Path) -> dict[str, list[Any]]:
     body = path.read_bytes()
-    text = (gzip.decompress(body) if path.suffix == ".gz" else body).decode()
+    text = (gzip.decompress(body) if path.suffix == ".gz" else body).decode("utf-8-sig")
     header, *rows = [row for row in csv.reader(io.StringIO(text)) if row] or [[]]
     if not rows:
         raise CandleContentError(f"{path.name}: a header and at least one row are needed")
@@ -212,10 +238,10 @@ def _bad_cell(path: Path, name: str, row: int, value: object, what: str) -> Cand
 
 
 def _time_ms(value: Any) -> int:
-    """Read a time given as ms, as ISO text or as a datetime; without a zone it is UTC."""
-    if isinstance(value, int | float) or (isinstance(value, str) and value.isdigit()):
-        return int(value)
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    """Read a time given as ms, as ISO text, as a datetime or a date; without a zone it is UTC."""
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        return int(float(value))
+    moment = datetime.fromisoformat(str(value))
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return round(moment.timestamp() * 1000)

@@ -8,6 +8,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from smm_bt.emulator.candles import NamedFile
+
 if TYPE_CHECKING:
     from smm_bt.emulator.faults import FaultRule
 
@@ -25,7 +27,8 @@ class EmulatorConfig:
     """What one embedded exchange serves and how its clock runs.
 
     Args:
-        candles: candle files to replay, one per symbol, all of one timeframe; empty means a made market.
+        candles: candle files to replay, one per symbol, all of one timeframe; empty means a made market. Symbol and
+            timeframe are in a file's name, or told by a NamedFile; so are those of ``mark`` and ``funding``.
         mark: mark-price candle files (``BTCUSDT-mark-1h.csv.gz``); symbols without one are marked at the
             last price.
         funding: funding files (``timestamp,funding_rate``) named by symbol.
@@ -59,9 +62,9 @@ class EmulatorConfig:
         port: port to listen on; 0 takes a free one.
     """
 
-    candles: tuple[Path, ...] = ()
-    mark: tuple[Path, ...] = ()
-    funding: tuple[Path, ...] = ()
+    candles: tuple[Path | NamedFile, ...] = ()
+    mark: tuple[Path | NamedFile, ...] = ()
+    funding: tuple[Path | NamedFile, ...] = ()
     made_funding_rate: Decimal | None = None
     exchange_info: Path | None = None
     brackets: Path | None = None

@@ -33,6 +33,8 @@ _REGIMES: Final = [
     (0.0, 0.0001, 0.01),
 ]
 _MEAN_REGIME_CANDLES = 150
+#: The logarithm of the price is mirrored here, twenty times above and below the first one: 1500 weeks are 29 years.
+_FARTHEST: Final = 3.0
 
 
 def make_candles(instrument: Instrument, seed: int, count: int, start_ms: int, timeframe_ms: int) -> CandleSeries:
@@ -42,9 +44,10 @@ def make_candles(instrument: Instrument, seed: int, count: int, start_ms: int, t
     random = np.random.default_rng([seed, *instrument.symbol.encode()])
     drift, volatility, liquidity = _regimes(random, count)
     scale = (timeframe_ms / 300_000) ** 0.5
-    returns = drift * scale**2 + volatility * scale * random.standard_normal(count)
+    # a trend lasts as many candles whatever their length: on long ones a drift in proportion would be 50 % a week
+    returns = drift * min(scale, scale**2) + volatility * scale * random.standard_normal(count)
     first = _FIRST_PRICES.get(instrument.symbol, 100.0)
-    closes = first * np.exp(np.cumsum(returns))
+    closes = first * np.exp(_mirrored(np.cumsum(returns)))
     opens = np.concatenate(([first], closes[:-1]))
     wick = volatility * scale * np.abs(random.standard_normal((2, count))) * 0.7
     highs = np.maximum(opens, closes) * (1 + wick[0])
@@ -55,6 +58,14 @@ def make_candles(instrument: Instrument, seed: int, count: int, start_ms: int, t
     volume = np.round(liquidity * random.lognormal(4.0, 0.6, count), instrument.quantity_decimals).tolist()
     times = [start_ms + index * timeframe_ms for index in range(count)]
     return CandleSeries(instrument.symbol, timeframe_ms, times, begin, high, low, last, volume)
+
+
+def _mirrored(path: NDArray[np.float64]) -> NDArray[np.float64]:
+    import numpy as np
+
+    folded = _FARTHEST - np.abs((path + _FARTHEST) % (4 * _FARTHEST) - 2 * _FARTHEST)
+    inside: NDArray[np.float64] = np.where(np.abs(path) <= _FARTHEST, path, folded)
+    return inside
 
 
 def _regimes(random: np.random.Generator, count: int) -> tuple[NDArray[np.float64], ...]:

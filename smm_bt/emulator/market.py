@@ -13,6 +13,7 @@ from smm_bt.emulator.candles import (
     CandleFileError,
     CandleSeries,
     FundingSeries,
+    candle_open_ms,
     read_candles,
     read_funding,
     symbol_of,
@@ -24,7 +25,7 @@ from smm_bt.emulator.made_market import make_candles
 from smm_bt.emulator.tape import Tape
 
 EIGHT_HOURS_MS = 28_800_000
-_MADE_EPOCH_MS = 1_735_689_600_000  # 2025-01-01 00:00 UTC, where stepped made markets begin
+_MADE_EPOCH_MS = 1_735_689_600_000  # stepped made markets begin with the candle that holds 2025-01-01 00:00 UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +179,9 @@ class Market:
 
 def build_market(config: EmulatorConfig, instruments: Mapping[str, Instrument]) -> Market:
     """Read the files of ``config`` or make a market, and stand at its start."""
-    series = [read_candles(path) for path in config.candles] or _made_series(config, instruments)
+    series = [read_candles(file) for file in config.candles] or _made_series(config, instruments)
     marks = {mark.symbol: mark for mark in map(read_candles, config.mark)}
-    funding = {symbol_of(path): read_funding(path) for path in config.funding}
+    funding = {symbol_of(file): read_funding(file) for file in config.funding}
     symbols: dict[str, SymbolMarket] = {}
     for candles in series:
         if candles.symbol not in instruments:
@@ -197,9 +198,9 @@ def build_market(config: EmulatorConfig, instruments: Mapping[str, Instrument]) 
 
 def _made_series(config: EmulatorConfig, instruments: Mapping[str, Instrument]) -> list[CandleSeries]:
     timeframe_ms = INTERVALS[config.timeframe]
-    begin = _MADE_EPOCH_MS
+    begin = candle_open_ms(_MADE_EPOCH_MS if config.start_ms is None else config.start_ms, timeframe_ms)
     if config.start_ms is not None:
-        begin = config.start_ms // timeframe_ms * timeframe_ms - config.history_candles * timeframe_ms
+        begin -= config.history_candles * timeframe_ms
     missing = [symbol for symbol in config.symbols if symbol not in instruments]
     if missing:
         raise CandleFileError(f"{missing[0]} is not in the exchange information")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from smm_bt.emulator.candles import INTERVALS
+from smm_bt.emulator.candles import INTERVALS, candle_open_ms
 from smm_bt.emulator.events import AccountEvent, AlgoEvent, LeverageEvent, OrderEvent
 from smm_bt.emulator.exact import exact, plain
 from smm_bt.emulator.exchange import Exchange
@@ -22,7 +22,7 @@ def kline_messages(exchange: Exchange, symbol: str, interval: str, before_ms: in
     if interval_ms % exchange.market.timeframe_ms:
         return
     tape = exchange.market.symbols[symbol].last
-    previous, present = before_ms // interval_ms * interval_ms, now // interval_ms * interval_ms
+    previous, present = candle_open_ms(before_ms, interval_ms), candle_open_ms(now, interval_ms)
     if previous != present:
         for candle in tape.klines(interval_ms, previous, previous, 1):
             yield _kline(exchange, symbol, interval, candle, closed=True)

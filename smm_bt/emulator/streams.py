@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from smm_bt.emulator import stream_bodies
-from smm_bt.emulator.candles import INTERVALS
+from smm_bt.emulator.candles import INTERVALS, candle_open_ms
 from smm_bt.emulator.clock import host_seconds
 from smm_bt.emulator.events import AccountEvent, AlgoEvent, Event, LeverageEvent, MarketEvent, OrderEvent
 from smm_bt.emulator.exchange import Exchange
@@ -168,7 +168,7 @@ class StreamHub:
     def _is_too_soon(self, name: str, interval_ms: int, event: MarketEvent) -> bool:
         """Whether nothing has closed and the forming candle was told a moment ago."""
         now_s = host_seconds()
-        forming = event.before_ms // interval_ms == event.time_ms // interval_ms
+        forming = candle_open_ms(event.before_ms, interval_ms) == candle_open_ms(event.time_ms, interval_ms)
         if forming and not self._exchange.config.stepped and now_s - self._told_s.get(name, 0.0) < _FORMING_S:
             return True
         self._told_s[name] = now_s

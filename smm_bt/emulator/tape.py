@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from smm_bt.emulator.candles import CandleSeries
+from smm_bt.emulator.candles import CandleSeries, candle_open_ms
 
 
 class Candle(NamedTuple):
@@ -122,17 +122,13 @@ class Tape:
     def _buckets(self, interval_ms: int) -> list[tuple[int, int]]:
         """Return (first index, one past the last index) of each coarse candle of the whole series."""
         if interval_ms not in self._coarse:
-            times = self.series.open_time
-            starts = [
-                index
-                for index, time in enumerate(times)
-                if index == 0 or time // interval_ms != times[index - 1] // interval_ms
-            ]
+            times = [candle_open_ms(time, interval_ms) for time in self.series.open_time]
+            starts = [index for index, time in enumerate(times) if index == 0 or time != times[index - 1]]
             self._coarse[interval_ms] = list(zip(starts, [*starts[1:], len(times)], strict=True))
         return self._coarse[interval_ms]
 
     def _bucket_time(self, bucket: tuple[int, int], interval_ms: int) -> int:
-        return self.series.open_time[bucket[0]] // interval_ms * interval_ms
+        return candle_open_ms(self.series.open_time[bucket[0]], interval_ms)
 
     def _merge(self, bucket: tuple[int, int], interval_ms: int) -> Candle:
         rows = [self._closed_candle(index) for index in range(bucket[0], min(bucket[1], self.closed))]

@@ -14,6 +14,8 @@ from smm_bt.execution.venue_rows import Kline
 
 Answer = TypeVar("Answer")
 _MOST_KLINES = 1000
+#: A venue may send a page shorter than asked for and have older candles all the same: so many pages more than needed.
+_SPARE_PAGES = 8
 
 
 class Inside(NamedTuple):
@@ -69,6 +71,24 @@ class LiveCandles:
                 return found
             since = found[-1].open_ms + self.length_ms
 
+    def latest(self, symbol: str, last_ms: int, count: int) -> list[Kline]:
+        """Return the newest ``count`` candles that opened at or before ``last_ms``, oldest first, paged backwards.
+
+        Counted, not measured in time: holes make the stretch longer. Fewer where the venue has no more.
+        """
+        found: list[Kline] = []
+        for _ in range(-(-count // _MOST_KLINES) + _SPARE_PAGES):
+            wanted = min(_MOST_KLINES, count - len(found))
+            if not wanted:
+                break
+            page = self._read_klines(self._clients[0], "fapiPublicGetKlines", symbol, wanted, endTime=last_ms)
+            page = [kline for kline in page if kline.open_ms <= last_ms]
+            if not page:
+                break
+            found = page + found
+            last_ms = page[0].open_ms - 1
+        return found
+
     def newest(self, since_ms: Mapping[str, int], now_ms: int) -> dict[str, NewCandles]:
         """Return for each symbol what has closed by ``now_ms`` and opened at or after ``since_ms``."""
 
@@ -117,8 +137,12 @@ class LiveCandles:
         )
 
     def _klines(self, client: MarketDataClient, endpoint: str, symbol: str, since_ms: int, limit: int) -> list[Kline]:
-        params: dict[str, object] = {"symbol": symbol, "interval": self.timeframe, "limit": limit}
-        params["startTime"] = since_ms
+        return self._read_klines(client, endpoint, symbol, limit, startTime=since_ms)
+
+    def _read_klines(
+        self, client: MarketDataClient, endpoint: str, symbol: str, limit: int, **bounds: int
+    ) -> list[Kline]:
+        params: dict[str, object] = {"symbol": symbol, "interval": self.timeframe, "limit": limit, **bounds}
         weight = 1 if limit < 100 else 2 if limit < 500 else 5
         return rows.parsed(endpoint, rows.kline_rows, client.wire.read(endpoint, params, weight))
 
