@@ -12,13 +12,15 @@ from feeds.bt_time import from_backtrader
 from smm_bt.execution.bars import Bar, current_bar
 from smm_bt.execution.broker_orders import make_order
 from smm_bt.execution.commission import FuturesCommission
-from smm_bt.execution.intrabar import fill_stop, liquidation_touched, next_event, settle_funding, stop_touched
+from smm_bt.execution.intrabar import fill_stop, is_ended, liquidation_touched, settle_funding, stop_touched
 from smm_bt.execution.ledger import FillResult, FuturesLedger, Position
 from smm_bt.execution.live_market import LiveMarket
 from smm_bt.execution.market_history import MarketHistory
 from smm_bt.execution.order_filler import OrderFiller
 from smm_bt.execution.order_groups import OrderGroups
 from smm_bt.execution.order_triggers import closes_first, price_at_open, price_inside
+from smm_bt.execution.position_watch import PositionWatch
+from smm_bt.execution.running_funding import NoRunningFunding
 from smm_bt.model import CloseReason, SkippedEntry
 
 Order = Any  # backtrader.Order; backtrader ships no types
@@ -26,9 +28,6 @@ Data = Any  # a backtrader data feed
 
 #: Later than any bar.
 NEVER = 1 << 62
-
-#: How many candles the broker searches at once for what may happen to a position.
-_LOOK_AHEAD = 1_024
 
 _SUPPORTED = (bt.Order.Market, bt.Order.Limit, bt.Order.Stop, bt.Order.StopLimit)
 
@@ -45,7 +44,8 @@ class PaperBroker(bt.BrokerBase):
     ``position_size()`` at its fill, ``reason`` becomes the trade's close reason (``manual`` otherwise), ``order_id``
     names the order in the trade log.
 
-    With ``market``, a running one, market orders are filled at its price of the moment instead of the next open.
+    With ``market``, a running one, market orders are filled at its price of the moment instead of the next open;
+    ``funding`` then books what was settled inside a candle before such a fill.
     """
 
     def __init__(
@@ -53,12 +53,14 @@ class PaperBroker(bt.BrokerBase):
         ledger: FuturesLedger,
         histories: Mapping[str, MarketHistory] | None = None,
         market: LiveMarket | None = None,
+        funding: NoRunningFunding | None = None,
     ) -> None:
         """Trade on ``ledger``; ``histories`` give mark prices and funding for feeds of that name."""
         super().__init__()
         self.ledger = ledger
         self.histories = histories or {}
         self.market = market
+        self._funding = funding or NoRunningFunding()
         self.startingcash = self.startingvalue = self.cash = ledger.initial_balance_usdt
         self._filler = OrderFiller(ledger)
         self._groups = OrderGroups()
@@ -66,7 +68,7 @@ class PaperBroker(bt.BrokerBase):
         self._untraded: set[int] = set()
         self._notifications: deque[Order] = deque()
         self._seen: dict[str, int] = {}
-        self._watched: dict[str, tuple[Any, int]] = {}
+        self._watch = PositionWatch(self.histories)
         self.addcommissioninfo(FuturesCommission(commission=ledger.costs.fee.rate))
 
     # ---- what strategies, observers and analyzers ask
@@ -170,7 +172,9 @@ class PaperBroker(bt.BrokerBase):
 
     def next(self) -> None:
         """Let the candles that are new in this step act on pending orders and positions."""
-        if not self._pending and self._undisturbed():
+        if self.market is not None:
+            self._funding.settle_late(self.ledger)
+        if not self._pending and self._watch.is_quiet():
             return
         if self.market is not None:
             self._fill_now(self.market)
@@ -189,6 +193,10 @@ class PaperBroker(bt.BrokerBase):
             self._fill_inside(bars, bt.Order.Stop)
             self._check_liquidations(bars)
         self._watch_positions()
+
+    def stop(self) -> None:
+        """Book at the end of a run what was settled shortly before."""
+        self._funding.settle_late(self.ledger, at_end=True)
 
     @property
     def has_work(self) -> bool:
@@ -228,10 +236,13 @@ class PaperBroker(bt.BrokerBase):
             side, made_ms = 1 if order.isbuy() else -1, from_backtrader(order.created.dt)
             price = market.price(symbol, side, made_ms) if symbol not in resting else None
             late = market.is_late(made_ms) and not order.info.get("reduce_only")
-            if price is not None and not late:
-                self._execute(order, price, market.now_ms())
-            elif market.silent:
+            now_ms, fits = market.now_ms(), price is not None and not late
+            if fits and not self._funding.settle(self.ledger, symbol, now_ms):
+                market.silent = True
+            if market.silent:
                 break
+            if price is not None and fits:
+                self._execute(order, price, now_ms)
             else:
                 resting.add(symbol)  # its other orders wait as well: an entry never goes before its close
                 self._untraded.add(order.ref)
@@ -239,41 +250,32 @@ class PaperBroker(bt.BrokerBase):
 
     def look(self, bars: Mapping[str, Bar]) -> None:
         """Between candles: let the mark prices of this moment act on stops and liquidations."""
-        self._check_stop_losses(bars)
-        self._check_liquidations(bars)
+        ending = {symbol: bar for symbol, bar in bars.items() if self._ends_now(symbol, bar)}
+        self._check_stop_losses(ending)
+        self._check_liquidations(ending)
         self._watch_positions()
+
+    def _ends_now(self, symbol: str, now: Bar) -> bool:
+        """Return whether this moment ends the position, and all that was settled on it before could be booked."""
+        position = self._held_in(symbol, now)
+        ends = position is not None and is_ended(position, now)
+        return ends and self._funding.settle(self.ledger, symbol, now.last_ms)
 
     def next_row(self, data: Data) -> int:
         """Return the first bar of ``data`` not yet seen in which this broker may act or has something to say."""
         if self._notifications or any(order.data is data for order in self._pending):
             return len(data)
-        watched = self._watched.get(data._name)
-        return watched[1] if watched is not None else NEVER
+        quiet_until = self._watch.quiet_until(data._name)
+        return NEVER if quiet_until is None else quiet_until
 
     def adopt_ledger(self, datas: Mapping[str, Data], owner: Any) -> None:
         """Take over what was traded on the ledger without orders: positions as a strategy would find them."""
         self._filler.adopt(datas, owner, self.getcommissioninfo)
         self._watch_positions()
 
-    def _undisturbed(self) -> bool:
-        """Whether no open position has reached the next candle in which something can happen to it."""
-        return all(clock.lencount <= quiet_until for clock, quiet_until in self._watched.values())
-
     def _watch_positions(self) -> None:
-        """Look ahead for each open position, so that the candles it is left alone in cost nothing."""
-        self._watched = {
-            symbol: (self._filler.openers[symbol].data.lines.datetime, self._quiet_until(symbol))
-            for symbol in self.ledger.positions
-        }
-
-    def _quiet_until(self, symbol: str) -> int:
-        """Return the number of bars until which nothing happens to the position by itself."""
-        count, history = len(self._filler.openers[symbol].data), self.histories.get(symbol)
-        if history is None:
-            return count
-        last = min(count - 1 + _LOOK_AHEAD, len(history.candles) - 1)
-        event = next_event(self.ledger.positions[symbol], history, count, last)
-        return last + 1 if event is None else event
+        openers = self._filler.openers
+        self._watch.look_ahead((p, openers[symbol].data) for symbol, p in self.ledger.positions.items())
 
     def _new_bars(self) -> dict[str, Bar]:
         datas = {order.data._name: order.data for order in self._pending}
@@ -319,8 +321,10 @@ class PaperBroker(bt.BrokerBase):
 
     def _settle_funding(self, bars: Mapping[str, Bar]) -> None:
         for symbol, candle in bars.items():
-            if candle.settlements and self._held_in(symbol, candle):
+            position = self._held_in(symbol, candle)
+            if position is not None:
                 settle_funding(self.ledger, symbol, candle.settlements)
+                position.settled_ms = max(position.settled_ms, candle.last_ms)
 
     def _held_in(self, symbol: str, candle: Bar) -> Position | None:
         """Return the position a candle can act on: a missed one that is read late was over before it was opened."""
