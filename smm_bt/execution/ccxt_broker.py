@@ -84,6 +84,12 @@ class CcxtBroker(bt.BrokerBase):
         self.startingcash = self.cash = self.getcash()
         self.startingvalue = self.getvalue()
 
+    def stop(self) -> None:
+        """Leave complete books behind."""
+        super().stop()
+        if self.halted is None and not self.silent:
+            self.account.finish()
+
     def getcash(self) -> float:
         """Return the venue's free balance in USDT, as last read."""
         return float(self.account.available_usdt)
@@ -313,7 +319,8 @@ class CcxtBroker(bt.BrokerBase):
 
     def _finish(self, order: Order, outcome: Outcome) -> None:
         """Let the order end as the venue ended it."""
-        self._attach_rows(order, outcome)
+        if outcome.rows:  # ccxt's unified dict of its last part, as ccxtbt gives it
+            order.ccxt_order = self.account.client.wire.unified_order(outcome.rows[-1])
         if outcome.state is OrderState.FILLED:
             order.completed()
             self._forget(order)
@@ -321,11 +328,6 @@ class CcxtBroker(bt.BrokerBase):
         endings = {OrderState.CANCELED: order.cancel, OrderState.EXPIRED: partial(bt.order.OrderBase.expire, order)}
         ending = order.margin if outcome.margin else endings.get(outcome.state, order.reject)
         self._end(order, ending, outcome.why)
-
-    def _attach_rows(self, order: Order, outcome: Outcome) -> None:
-        """Give the order ccxt's unified dict of its last part, as ccxtbt does."""
-        if outcome.rows:
-            order.ccxt_order = self.account.client.wire.unified_order(outcome.rows[-1])
 
     # ---- executions out
 
