@@ -223,6 +223,18 @@ def test_saying_the_same_thing_twice_changes_nothing(journal):
     assert [time for _, time, _ in journal.order_states("o-1")] == [1, 2]
 
 
+def test_a_settlement_told_after_the_close_changes_the_trade_in_its_place(journal):
+    assert not journal.change_trade(TRADE)
+    other = TRADE._replace(entry_order_id="o-3", exit_order_id="o-4")
+    journal.record_trade(TRADE)
+    journal.record_trade(other)
+    charged = TRADE._replace(funding_usdt=-0.25)
+    assert journal.change_trade(charged)
+    assert journal.trades() == [charged, other]
+    row = journal._one("SELECT pnl_usdt, pnl_percent FROM trades")
+    assert tuple(row) == (charged.pnl_usdt, charged.pnl_percent)
+
+
 def test_an_order_id_cannot_be_used_for_another_order(journal):
     journal.record_order(ORDER, 1)
     with pytest.raises(JournalConflict, match="o-1 is already in the journal for another order"):

@@ -368,3 +368,37 @@ def test_the_books_add_up_after_any_sequence(
     bought = {s: sum(f.side * f.qty for f in account.fills if f.symbol == s) for s in (BTC, ETH)}
     held_now = {s: account.positions[s].signed_qty if s in account.positions else 0.0 for s in (BTC, ETH)}
     assert bought == pytest.approx(held_now, abs=1e-9)
+
+
+# a settlement that is told later than its time
+
+
+def test_a_settlement_told_while_its_position_is_open_is_the_positions() -> None:
+    account = opened()
+    assert account.settle_told(BTC, -40.0, T[1])
+    assert account.positions[BTC].funding_usdt == -40.0
+    assert account.wallet_usdt == 9_960.0
+    assert account.entries[-1] == LedgerEntry(T[1], "funding", BTC, -40.0, 9_960.0, 400.0, 100.0)
+
+
+def test_a_settlement_told_after_the_close_changes_the_trade_it_belongs_to_and_no_later_position() -> None:
+    for again in (False, True):
+        account = opened()
+        account.close(BTC, 101.0, T[2], "manual", "out")
+        if again:
+            account.open(BTC, -1, 100.0, 101.0, T[2], "in-2")
+        assert account.settle_told(BTC, -40.0, T[1])
+        (trade,) = account.trades
+        assert (trade.funding_usdt, trade.pnl_usdt) == (-40.0, 360.0)
+        assert account.amended == [trade]
+        assert account.wallet_usdt == 10_360.0
+        if again:
+            assert account.positions[BTC].funding_usdt == 0.0
+            assert account.settle_told(BTC, -7.0, T[2])
+            assert account.positions[BTC].funding_usdt == -7.0
+
+
+def test_a_settlement_told_of_a_symbol_never_held_is_not_booked() -> None:
+    account = opened()
+    assert not account.settle_told(ETH, -40.0, T[1])
+    assert account.wallet_usdt == 10_000.0

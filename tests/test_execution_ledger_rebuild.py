@@ -53,3 +53,18 @@ def test_missing_fills_funding_without_a_position_and_other_money_are_refused() 
     ):
         with pytest.raises(RunFailed, match=why):
             rebuild_ledger(plan_of(scenario, make(scenario)).new_ledger(), fills, rows)
+
+
+def test_a_settlement_that_was_told_after_the_close_is_rebuilt_too() -> None:
+    scenario = CASES["plain"]
+    ledger = plan_of(scenario, make(scenario)).new_ledger()
+    (symbol,) = ledger.instruments
+    ledger.open(symbol, 1, 1.0, 100.0, 1_000, "in")
+    ledger.close(symbol, 101.0, 3_000, "manual", "out")
+    ledger.open(symbol, -1, 1.0, 101.0, 3_000, "in-2")
+    assert ledger.settle_told(symbol, -0.5, 2_000)
+    again = plan_of(scenario, make(scenario)).new_ledger()
+    rebuild_ledger(again, ledger.fills, ledger.entries)
+    assert again.trades == ledger.trades
+    assert again.wallet_usdt == ledger.wallet_usdt
+    assert again.positions[symbol].funding_usdt == 0.0

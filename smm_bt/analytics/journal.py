@@ -167,6 +167,12 @@ class Journal(JournalReader):
         with self.together():
             return self._do(rows.INSERT_TRADE, rows.trade_row(trade, self.run_id())) == 1
 
+    def change_trade(self, trade: Trade) -> bool:
+        """Replace the money of a closed trade, of which a settlement came to light later; False when it is unknown."""
+        money = (trade.pnl_usdt, trade.pnl_percent, trade.funding_usdt)
+        with self.together():
+            return self._do(rows.CHANGE_TRADE, (*money, trade.symbol, trade.entry_order_id, trade.exit_order_id)) == 1
+
     def record_open_positions(self, positions: list[OpenPosition]) -> None:
         """Replace the picture of what is open now."""
         with self.together():

@@ -72,6 +72,10 @@ INSERT_STATE = insert("order_states", STATE_COLUMNS)
 INSERT_FILL = insert("fills", ("fill_id", *Fill._fields), repeated="IGNORE")
 INSERT_LEDGER = insert("ledger", LedgerEntry._fields)
 INSERT_TRADE = insert("trades", TRADE_COLUMNS, repeated="IGNORE")
+CHANGE_TRADE = (
+    "UPDATE trades SET pnl_usdt = ?, pnl_percent = ?, funding_usdt = ? "
+    "WHERE symbol = ? AND entry_order_id = ? AND exit_order_id = ?"
+)
 INSERT_POSITION = insert("open_positions", OpenPosition._fields)
 INSERT_EQUITY = insert("equity", ("time_ms", "equity_usdt", "wallet_usdt"), repeated="REPLACE")
 INSERT_PROGRESS = insert("progress", Progress._fields, repeated="REPLACE")

@@ -22,6 +22,7 @@ from smm_bt.execution.instrument import Instrument
 from smm_bt.execution.ledger import FuturesLedger
 from smm_bt.execution.live_market import LiveMarket
 from smm_bt.execution.paper_broker import PaperBroker
+from smm_bt.execution.running_funding import FundingHistory, NoRunningFunding, RunningFunding
 from smm_bt.execution.venue_client import MarketDataClient, VenueClient
 
 
@@ -29,7 +30,8 @@ from smm_bt.execution.venue_client import MarketDataClient, VenueClient
 class LiveWiring:
     """What an account is wired to: symbols, the reader of prices, the venue's time, files of market rules.
 
-    ``is_fresh`` says whether a position may still be opened on the candle that opened then.
+    ``is_fresh`` says whether a position may still be opened on the candle that opened then; ``funding`` is where
+    settlements inside a candle are looked up, None where the venue's clock stands between its candles.
     """
 
     symbols: tuple[str, ...]
@@ -40,6 +42,7 @@ class LiveWiring:
     exchange_info: Path | None = None
     brackets: Path | None = None
     adopt: bool = False
+    funding: FundingHistory | None = None
 
 
 @dataclass
@@ -94,7 +97,8 @@ def paper_account(
     ledger = FuturesLedger(journal.record().initial_balance_usdt, instruments, costs=costs)
     restore_paper(journal, ledger)
     market = LiveMarket(wiring.reader, wiring.clock, wiring.length_ms, wiring.is_fresh)
-    broker = PaperBroker(ledger, market=market)
+    funding = NoRunningFunding() if wiring.funding is None else RunningFunding(wiring.funding, wiring.clock)
+    broker = PaperBroker(ledger, market=market, funding=funding)
     return LiveAccount(broker, PaperOrders(journal, broker))
 
 

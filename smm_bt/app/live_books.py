@@ -58,6 +58,9 @@ class LiveBooks:
                 self._paper.write(self._clock.now_ms())
             if self._out:
                 self._write_step()
+            if self._paper is None:
+                self._broker.account.let_go()  # its recorder is this journal
+                self._broker.skipped_entries.clear()
             self._seen_fills = len(self._broker.ledger.fills)
             self.journal.record_open_positions(self._open_positions())
             self._beat()

@@ -127,6 +127,7 @@ class LiveSession:
             parts.choice.exchange_info,
             parts.choice.brackets,
             parts.request.adopt,
+            None if self.clock.stepped else self.source,
         )
         account = build_live.build_live_account(
             parts.journal, parts.settings, parts.source, wiring, resumed=parts.resumed

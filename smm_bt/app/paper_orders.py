@@ -52,6 +52,8 @@ class PaperOrders:
             journal.record_ledger_entry(entry)
         for trade in ledger.trades[self._trades :]:
             journal.record_trade(trade)
+        for trade in ledger.amended:
+            journal.change_trade(trade)
         for skipped in self._broker.skipped_entries:
             journal.record_skipped_entry(skipped)
         self._forget()
@@ -61,6 +63,7 @@ class PaperOrders:
         ledger = self._broker.ledger
         for recorded in (ledger.fills, ledger.entries, ledger.trades):
             del recorded[:-1]
+        ledger.amended.clear()
         self._fills, self._entries, self._trades = len(ledger.fills), len(ledger.entries), len(ledger.trades)
         self._broker.skipped_entries.clear()
 

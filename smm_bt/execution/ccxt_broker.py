@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from decimal import Decimal
@@ -17,14 +16,13 @@ from smm_bt.execution.broker_orders import (
     BrokerPositions,
     Data,
     Order,
-    make_order,
     set_size,
     venue_made_order,
     venue_symbol,
 )
 from smm_bt.execution.ccxt_orders import Outcome, Piece, Ticket
 from smm_bt.execution.commission import FuturesCommission
-from smm_bt.execution.order_groups import OrderGroups
+from smm_bt.execution.order_book import OrderBook
 from smm_bt.execution.order_ids import OrderName, order_name
 from smm_bt.execution.sizing import Skip
 from smm_bt.execution.venue_account import VenueAccount
@@ -35,7 +33,7 @@ from smm_bt.model import CloseReason, OrderState, SkippedEntry, side_name
 _KNOWN_MAPPINGS = {"order_types", "mappings"}
 
 
-class CcxtBroker(bt.BrokerBase):
+class CcxtBroker(OrderBook):
     """Trades on a :class:`VenueAccount`; made by :meth:`CcxtStore.getbroker`.
 
     ``buy()`` and ``sell()`` take an order in (Submitted, Accepted); it is sent at the broker's next turn, closes
@@ -60,9 +58,7 @@ class CcxtBroker(bt.BrokerBase):
         self.skipped_entries: list[SkippedEntry] = []
         self.startingcash = self.startingvalue = self.cash = 0.0
         self._positions = BrokerPositions()
-        self._groups = OrderGroups()
-        self._pending: list[Order] = []
-        self._notifications: deque[Order] = deque()
+        self._clear_orders()
         self._sending: dict[str, Order] = {}
         self._openers: dict[str, Order] = {}
         self._unprotected: dict[str, None] = dict.fromkeys(account.symbols)
@@ -83,6 +79,12 @@ class CcxtBroker(bt.BrokerBase):
         super().start()
         self.startingcash = self.cash = self.getcash()
         self.startingvalue = self.getvalue()
+
+    def stop(self) -> None:
+        """Leave complete books behind."""
+        super().stop()
+        if self.halted is None and not self.silent:
+            self.account.finish()
 
     def getcash(self) -> float:
         """Return the venue's free balance in USDT, as last read."""
@@ -123,18 +125,6 @@ class CcxtBroker(bt.BrokerBase):
         """Return (free balance, wallet) of ``currency``; the account holds USDT."""
         return (self.getcash(), float(self.ledger.wallet_usdt)) if currency == "USDT" else (0.0, 0.0)
 
-    def get_orders_open(self, safe: bool = False) -> list[Order]:
-        """Return the orders still working."""
-        return [order.clone() if safe else order for order in self._pending]
-
-    def orderstatus(self, order: Order) -> int:
-        """Return the order's status."""
-        return int(order.status)
-
-    def get_notification(self) -> Order | None:
-        """Return the next order notification, or None."""
-        return self._notifications.popleft() if self._notifications else None
-
     @property
     def has_work(self) -> bool:
         """Whether orders wait to be sent or booked: a feed should then not make Cerebro wait for candles."""
@@ -142,19 +132,8 @@ class CcxtBroker(bt.BrokerBase):
 
     # ---- orders in
 
-    def buy(self, owner: Any, data: Data, size: float, **kwargs: Any) -> Order:
-        """Take a buy order in; it is sent at the broker's next turn."""
-        return self._make(bt.BuyOrder, owner, data, size, **kwargs)
-
-    def sell(self, owner: Any, data: Data, size: float, **kwargs: Any) -> Order:
-        """Take a sell order in; it is sent at the broker's next turn."""
-        return self._make(bt.SellOrder, owner, data, size, **kwargs)
-
-    def _make(self, order_class: Any, *placed: Any, **keywords: Any) -> Order:
-        order = make_order(self, order_class, *placed, **keywords)
+    def _new(self, order: Order) -> Order:
         order.ccxt_order = None
-        for ready in self._groups.register(order):
-            self.submit(ready)
         return order
 
     def submit(self, order: Order) -> Order:
@@ -172,17 +151,6 @@ class CcxtBroker(bt.BrokerBase):
         self.notify(order)
         self._pending.append(order)
         return order
-
-    def cancel(self, order: Order) -> bool:
-        """Cancel ``order`` if it has not been sent yet; return whether it was."""
-        if order not in self._pending:
-            return False
-        self._end(order, order.cancel, "cancelled by the strategy")
-        return True
-
-    def notify(self, order: Order) -> None:
-        """Queue a snapshot of ``order`` for the strategy."""
-        self._notifications.append(order.clone())
 
     # ---- one turn of Cerebro
 
@@ -313,7 +281,8 @@ class CcxtBroker(bt.BrokerBase):
 
     def _finish(self, order: Order, outcome: Outcome) -> None:
         """Let the order end as the venue ended it."""
-        self._attach_rows(order, outcome)
+        if outcome.rows:  # ccxt's unified dict of its last part, as ccxtbt gives it
+            order.ccxt_order = self.account.client.wire.unified_order(outcome.rows[-1])
         if outcome.state is OrderState.FILLED:
             order.completed()
             self._forget(order)
@@ -321,11 +290,6 @@ class CcxtBroker(bt.BrokerBase):
         endings = {OrderState.CANCELED: order.cancel, OrderState.EXPIRED: partial(bt.order.OrderBase.expire, order)}
         ending = order.margin if outcome.margin else endings.get(outcome.state, order.reject)
         self._end(order, ending, outcome.why)
-
-    def _attach_rows(self, order: Order, outcome: Outcome) -> None:
-        """Give the order ccxt's unified dict of its last part, as ccxtbt does."""
-        if outcome.rows:
-            order.ccxt_order = self.account.client.wire.unified_order(outcome.rows[-1])
 
     # ---- executions out
 
@@ -379,20 +343,3 @@ class CcxtBroker(bt.BrokerBase):
         order_id = f"{symbol}-{position.entry_ms}-stop"
         self.account.execute(Ticket(order_id, name, -position.side, pieces, str(CloseReason.STOP_LOSS)))
         self._hand_out()
-
-    def _end(self, order: Order, ending: Any, why: str) -> Order:
-        """Let ``order`` end without (all of) its fill; ``order.info.why`` says why."""
-        order.addinfo(why=why)
-        ending()
-        self._forget(order)
-        return order
-
-    def _forget(self, order: Order) -> None:
-        """Announce the end of ``order`` and end what depends on it."""
-        if order in self._pending:
-            self._pending.remove(order)
-        self.notify(order)
-        if order.status == order.Completed:
-            self._groups.activate_children(order)
-        for other in self._groups.ended_with(order):
-            self._end(other, other.cancel, f"order {order.ref} of its group ended")

@@ -12,6 +12,7 @@ from smm_bt.errors import VenueError
 from smm_bt.execution.fill_tracker import FillTracker
 from smm_bt.execution.host_clock import HostClock
 from smm_bt.execution.instrument import Instrument
+from smm_bt.execution.newest import Newest
 from smm_bt.execution.order_ids import OrderName, client_order_id
 from smm_bt.execution.run_recorder import RunRecorder, SentOrder
 from smm_bt.execution.settle import Patience, Settlement
@@ -20,6 +21,8 @@ from smm_bt.execution.venue_errors import Reaction, VenueFault, VenueSilent
 from smm_bt.execution.venue_rows import VenueOrder
 from smm_bt.model import ORDER_TRANSITIONS, OrderState, side_name
 
+#: Of so many orders the state is remembered; an older one has long ended.
+_REMEMBERED = 1_000
 #: Whether a position may still be opened on the candle with this open time.
 IsFresh = Callable[[int], bool]
 
@@ -111,7 +114,7 @@ class OrderDesk:
         self._patience = patience
         self._clock = clock
         self._is_fresh = is_fresh
-        self._states: dict[str, OrderState] = {}
+        self._states = Newest[str, OrderState](_REMEMBERED)
         self._steps: list[Callable[[], object]] = []
 
     def send(self, ticket: Ticket) -> Flight:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from smm_bt.errors import VenueError
+from smm_bt.execution.newest import Newest
 from smm_bt.execution.order_ids import run_prefix
 from smm_bt.execution.run_recorder import RunRecorder, SentOrder
 from smm_bt.execution.venue_client import VenueClient
@@ -18,14 +19,18 @@ from smm_bt.model import CloseReason, OrderState
 HOUR_MS = 3_600_000
 #: How the venue names the orders it makes itself: liquidation, automatic deleveraging, settlement of a contract.
 _VENUE_MADE = ("autoclose-", "adl_autoclose", "settlement_autoclose-")
+#: Of so many orders it is remembered whose they were; more are never on their way at once, and the executions of
+#: older ones are behind the trade numbers from which reading goes on.
+_REMEMBERED = 1_000
 _STOP_ID = re.compile(r"-s[0-9a-z](\.[0-9a-z]+)?$")
 
 
 class Owner(NamedTuple):
-    """Whose execution it is: our order's id, and the reason if it closes."""
+    """Whose execution it is: our order's id, the reason if it closes, and whether we sent and recorded the order."""
 
     order_id: str
     reason: str
+    is_sent: bool = False
 
 
 class FillTracker:
@@ -42,16 +47,15 @@ class FillTracker:
         self._recorder = recorder
         self._prefix = run_prefix(run_id)
         self._next_id: dict[str, int] = {}
-        self._owners: dict[tuple[str, int], Owner] = {}
-        self._by_client_id: dict[str, Owner] = {}
-        self._ours: set[str] = set()
+        self._owners = Newest[tuple[str, int], Owner](_REMEMBERED)
+        self._by_client_id = Newest[str, Owner](_REMEMBERED)
         self._told: dict[str, dict[int, VenueOrder]] = {}
-        self._executed: dict[tuple[str, int], float] = {}
+        self._executed = Newest[tuple[str, int], float](_REMEMBERED)
         self._recorded_trades = len(ledger.trades)
         self._recorded_entries = len(ledger.entries)
         self._income_since_ms = 0
         self._income_hour = 0
-        self._income_seen: set[str] = set()
+        self._income_seen: set[tuple[str, int]] = set()
 
     # ---- where to begin
 
@@ -69,8 +73,10 @@ class FillTracker:
         return dict(self._next_id)
 
     def begin_income(self, since_ms: int) -> None:
-        """Count changes of the wallet from ``since_ms`` on."""
+        """Count funding from ``since_ms`` on, except what the ledger has by then: it may be booked only in part."""
         self._income_since_ms, self._income_hour = since_ms, since_ms // HOUR_MS
+        booked = (entry for entry in self._ledger.entries if entry.kind in ("funding", "adjustment"))
+        self._income_seen = {(entry.symbol, entry.time_ms) for entry in booked if entry.time_ms >= since_ms}
 
     @property
     def symbols(self) -> Iterable[str]:
@@ -81,8 +87,7 @@ class FillTracker:
 
     def expect(self, client_id: str, order_id: str, reason: str) -> None:
         """Say, before it is sent, whose order will carry this client id."""
-        self._by_client_id[client_id] = Owner(order_id, reason)
-        self._ours.add(order_id)
+        self._by_client_id[client_id] = Owner(order_id, reason, is_sent=True)
 
     def tell(self, order: VenueOrder) -> None:
         """Take note of what the venue said about one of our orders: its executions are ours and are to be booked."""
@@ -137,7 +142,7 @@ class FillTracker:
     def collect_all(self, symbols: Iterable[str], now_ms: int) -> None:
         """Read and book the executions of ``symbols`` and the funding that are new."""
         fills = [fill for symbol in symbols for fill in self._new_fills(symbol)]
-        self._book_all(fills, [row for row in self._new_income() if row.kind == "FUNDING_FEE"])
+        self._book_all(fills, self._new_funding())
         self._income_hour = now_ms // HOUR_MS
 
     def income_is_due(self, now_ms: int) -> bool:
@@ -148,15 +153,12 @@ class FillTracker:
         start = self._next_id[symbol]
         return [fill for fill in self._client.fills(symbol, start) if fill.trade_id >= start]
 
-    def _new_income(self) -> list[IncomeRow]:
-        rows = [
-            row for row in self._client.income(self._income_since_ms) if row.transaction_id not in self._income_seen
-        ]
-        for row in rows:
-            if row.time_ms > self._income_since_ms:
-                self._income_since_ms = row.time_ms
-                self._income_seen.clear()
-            self._income_seen.add(row.transaction_id)
+    def _new_funding(self) -> list[IncomeRow]:
+        found = self._client.funding(self._income_since_ms)
+        rows = [row for row in found if (row.symbol, row.time_ms) not in self._income_seen]
+        self._income_since_ms = max((row.time_ms for row in rows), default=self._income_since_ms)
+        seen = self._income_seen | {(row.symbol, row.time_ms) for row in rows}
+        self._income_seen = {each for each in seen if each[1] >= self._income_since_ms}
         return rows
 
     def _book_all(self, fills: list[VenueFill], fundings: list[IncomeRow]) -> None:
@@ -195,7 +197,7 @@ class FillTracker:
 
     def _record_foreign_order(self, fill: VenueFill, owner: Owner) -> None:
         """An execution nobody ordered here still needs its order in the record."""
-        if owner.order_id in self._ours:
+        if owner.is_sent:
             return
         qty, reason = float(fill.qty), owner.reason
         sent = SentOrder(owner.order_id, fill.symbol, "market", fill.side, qty, None, True, reason)
@@ -209,4 +211,14 @@ class FillTracker:
             self._recorder.record_ledger_entry(entry)
         for trade in self._ledger.trades[self._recorded_trades :]:
             self._recorder.record_trade(trade)
+        for trade in self._ledger.amended:
+            self._recorder.change_trade(trade)
+        self._ledger.amended.clear()
         self._recorded_entries, self._recorded_trades = len(self._ledger.entries), len(self._ledger.trades)
+
+    def let_go(self) -> None:
+        """Forget what is written down; the account itself looks back at its last row only."""
+        ledger = self._ledger
+        for recorded in (ledger.fills, ledger.entries, ledger.trades):
+            del recorded[:-1]
+        self._recorded_entries, self._recorded_trades = len(ledger.entries), len(ledger.trades)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from feeds.candles import FloatArray
+from smm_bt.execution.bars import Bar
 from smm_bt.execution.ledger import FillResult, FuturesLedger, Position
 from smm_bt.execution.market_history import MarketHistory, Settlement
 from smm_bt.model import CloseReason
@@ -23,9 +24,11 @@ _FEW = 24
 
 
 def settle_funding(ledger: FuturesLedger, symbol: str, settlements: Iterable[Settlement]) -> None:
-    """Charge or credit each settlement to the symbol's open position."""
+    """Charge or credit each settlement to the symbol's open position: none from before its entry, none twice."""
+    position = ledger.positions[symbol]
     for settlement in settlements:
-        ledger.settle_funding(symbol, settlement.price, settlement.rate, settlement.time_ms)
+        if settlement.time_ms > position.settled_ms:
+            ledger.settle_funding(symbol, settlement.price, settlement.rate, settlement.time_ms)
 
 
 def stop_touched(side: int, stop_price: float | None, high: float, low: float) -> bool:
@@ -36,6 +39,13 @@ def stop_touched(side: int, stop_price: float | None, high: float, low: float) -
 def liquidation_touched(side: int, price: float | None, high: float, low: float) -> bool:
     """Return whether the range that liquidates reaches the liquidation price of a position on ``side``."""
     return price is not None and (low <= price if side > 0 else high >= price)
+
+
+def is_ended(position: Position, candle: Bar) -> bool:
+    """Return whether a candle reaches the position's stop or its liquidation price."""
+    return stop_touched(position.side, position.stop_price, candle.high, candle.low) or liquidation_touched(
+        position.side, position.liquidation_price, candle.liquidation_high, candle.liquidation_low
+    )
 
 
 def fill_stop(ledger: FuturesLedger, symbol: str, candle_open: float, time_ms: int, order_id: str) -> FillResult:

@@ -38,7 +38,10 @@ class FillResult(NamedTuple):
 
 
 class Position:
-    """One open position; ``qty`` is positive, ``side`` is +1 long or −1 short, money in USDT."""
+    """One open position; ``qty`` is positive, ``side`` is +1 long or −1 short, money in USDT.
+
+    ``settled_ms`` is the last millisecond whose funding is dealt with: the one before the entry at first.
+    """
 
     __slots__ = (
         "closed_notional",
@@ -54,6 +57,7 @@ class Position:
         "opened_notional",
         "opened_qty",
         "qty",
+        "settled_ms",
         "side",
         "stop_price",
         "symbol",
@@ -66,6 +70,7 @@ class Position:
         self.qty = self.opened_qty = qty
         self.entry_price = price
         self.entry_ms = time_ms
+        self.settled_ms = time_ms - 1
         self.entry_order_id = order_id
         self.margin_usdt = self.opened_margin_usdt = notional / LEVERAGE
         self.opened_notional = notional
@@ -118,6 +123,9 @@ class FuturesLedger:
         self.trades: list[Trade] = []
         self.fills: list[Fill] = []
         self.entries: list[LedgerEntry] = []
+        #: Closed trades that a settlement told later has changed, until somebody has written them down.
+        self.amended: list[Trade] = []
+        self._last_trades: dict[str, Trade] = {}
 
     def snapshot(self) -> LedgerSnapshot:
         """Return the ledger as it is now, for :meth:`restore`."""
@@ -200,8 +208,36 @@ class FuturesLedger:
         amount = max(-position.side * position.qty * price * rate, -self.wallet_usdt)
         self.wallet_usdt += amount
         position.funding_usdt += amount
+        position.settled_ms = time_ms
         self._note(time_ms, "funding", position, amount)
         return amount
+
+    def settle_told(self, symbol: str, amount_usdt: float, time_ms: int) -> bool:
+        """Book a settlement somebody else has worked out, on the position that was open at ``time_ms``.
+
+        It may be told after that position's end: then it changes the wallet, and the trade the position has become.
+        Returns False, and books nothing, when no position is known.
+        """
+        position, closed = self.positions.get(symbol), self._last_trades.get(symbol)
+        amount = max(amount_usdt, -self.wallet_usdt)
+        if position is not None and (closed is None or time_ms >= position.entry_ms):
+            position.funding_usdt += amount
+            position.settled_ms = max(position.settled_ms, time_ms)
+        elif closed is not None:
+            self._amend(closed, closed._replace(funding_usdt=closed.funding_usdt + amount))
+        else:
+            return False
+        self.wallet_usdt += amount
+        after = (self.wallet_usdt, 0.0, 0.0)
+        if position is not None:
+            after = (self.wallet_usdt, position.signed_qty, position.entry_price)
+        self.entries.append(LedgerEntry(time_ms, "funding", symbol, amount, *after))
+        return True
+
+    def _amend(self, before: Trade, after: Trade) -> None:
+        self._last_trades[before.symbol] = after
+        self.amended.append(after)
+        self.trades[:] = [after if trade is before else trade for trade in self.trades]
 
     def open_positions(self, prices: Mapping[str, float]) -> list[OpenPosition]:
         """Return what is open, valued at ``prices``, in the order it was opened."""
@@ -291,7 +327,9 @@ class FuturesLedger:
             position.entry_order_id,
             order_id,
         )
-        self.trades.append(_new(Trade, record))
+        trade = _new(Trade, record)
+        self.trades.append(trade)
+        self._last_trades[position.symbol] = trade
         position.qty = 0.0
         position.entry_price = 0.0
 

@@ -39,12 +39,8 @@ def _next(fills: Iterator[Fill], entry: LedgerEntry) -> Fill:
 
 
 def _book_funding(ledger: FuturesLedger, entry: LedgerEntry) -> None:
-    position = ledger.positions.get(entry.symbol)
-    if position is None:
+    if not ledger.settle_told(entry.symbol, entry.amount_usdt, entry.time_ms):
         raise RunFailed(f"The journal holds funding of {entry.symbol} at {entry.time_ms} without a position.")
-    ledger.wallet_usdt += entry.amount_usdt
-    position.funding_usdt += entry.amount_usdt
-    ledger.entries.append(entry)
 
 
 def _book_fill(ledger: FuturesLedger, entry: LedgerEntry, fill: Fill) -> None:

@@ -127,8 +127,30 @@ class LiveCandles:
         settled = tuple(Settlement(t, rate, mark.open) for t, rate in rates if candle.open_ms <= t < end_ms)
         return Inside(mark.high, mark.low, settled)
 
+    def may_settle(self, since_ms: int, end_ms: int) -> bool:
+        """Return whether funding can have been settled from ``since_ms`` on and before ``end_ms``."""
+        return (-(-since_ms // HOUR_MS) * HOUR_MS if self._hourly_funding else since_ms) < end_ms
+
+    def settlements(self, symbol: str, since_ms: int, end_ms: int) -> tuple[Settlement, ...]:
+        """Return the published settlements from ``since_ms`` on and before ``end_ms``, at prices as in a candle.
+
+        One at whose time there is neither a mark candle nor a candle has no price and is left out.
+        """
+        client = self._clients[0]
+        rates = self._funding(client, symbol, since_ms, end_ms)
+        priced = [(time_ms, rate, self._price_at(client, symbol, time_ms)) for time_ms, rate in rates]
+        return tuple(Settlement(time_ms, rate, price) for time_ms, rate, price in priced if price is not None)
+
+    def _price_at(self, client: MarketDataClient, symbol: str, time_ms: int) -> float | None:
+        """Return the open of the mark candle that holds ``time_ms``, else of the candle."""
+        for endpoint in ("fapiPublicGetMarkPriceKlines", "fapiPublicGetKlines"):
+            page = self._klines(client, endpoint, symbol, time_ms - self.length_ms + 1, 1)
+            if page and page[0].open_ms <= time_ms:
+                return page[0].open
+        return None
+
     def _funding(self, client: MarketDataClient, symbol: str, first_ms: int, end_ms: int) -> list[tuple[int, float]]:
-        if self._hourly_funding and -(-first_ms // HOUR_MS) * HOUR_MS >= end_ms:
+        if not self.may_settle(first_ms, end_ms):
             return []
         params: dict[str, object] = {"symbol": symbol, "startTime": first_ms, "endTime": end_ms - 1, "limit": 1000}
         answer = client.wire.read("fapiPublicGetFundingRate", params, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,16 +10,17 @@ import backtrader as bt
 from feeds.bt_time import from_backtrader
 from smm_bt.errors import UsageError
 from smm_bt.execution.bars import Bar
-from smm_bt.execution.broker_orders import make_order
 from smm_bt.execution.commission import FuturesCommission
 from smm_bt.execution.feed_bars import FeedBars
-from smm_bt.execution.intrabar import fill_stop, liquidation_touched, settle_funding, stop_touched
+from smm_bt.execution.intrabar import fill_stop, is_ended, liquidation_touched, settle_funding, stop_touched
 from smm_bt.execution.ledger import FillResult, FuturesLedger, LedgerSnapshot, Position
 from smm_bt.execution.live_market import LiveMarket
 from smm_bt.execution.market_history import MarketHistory
+from smm_bt.execution.order_book import OrderBook
 from smm_bt.execution.order_filler import OrderFiller
-from smm_bt.execution.order_groups import OrderGroups
 from smm_bt.execution.order_triggers import closes_first, price_at_open, price_inside
+from smm_bt.execution.position_watch import PositionWatch
+from smm_bt.execution.running_funding import NoRunningFunding
 from smm_bt.model import CloseReason, SkippedEntry
 
 Order = Any  # backtrader.Order; backtrader ships no types
@@ -32,7 +32,7 @@ NEVER = 1 << 62
 _SUPPORTED = (bt.Order.Market, bt.Order.Limit, bt.Order.Stop, bt.Order.StopLimit)
 
 
-class PaperBroker(bt.BrokerBase):
+class PaperBroker(OrderBook):
     """Simulates one isolated-margin account at fixed leverage for any Backtrader strategy.
 
     ``getcash()`` is the free balance, ``getvalue()`` the equity at the last closes. Orders made at a candle's close
@@ -44,7 +44,8 @@ class PaperBroker(bt.BrokerBase):
     ``position_size()`` at its fill, ``reason`` becomes the trade's close reason (``manual`` otherwise), ``order_id``
     names the order in the trade log.
 
-    With ``market``, a running one, market orders are filled at its price of the moment instead of the next open.
+    With ``market``, a running one, market orders are filled at its price of the moment instead of the next open;
+    ``funding`` then books what was settled inside a candle before such a fill.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class PaperBroker(bt.BrokerBase):
         ledger: FuturesLedger,
         histories: Mapping[str, MarketHistory] | None = None,
         market: LiveMarket | None = None,
+        funding: NoRunningFunding | None = None,
     ) -> None:
         """Trade on ``ledger``; ``histories`` give mark prices and funding for feeds of that name.
 
@@ -62,6 +64,7 @@ class PaperBroker(bt.BrokerBase):
         self.ledger = ledger
         self.histories = histories or {}
         self.market = market
+        self._funding = funding or NoRunningFunding()
         self.startingcash = self.startingvalue = self.cash = ledger.initial_balance_usdt
         self._at_start: LedgerSnapshot | None = None
         self._begin_anew()
@@ -69,12 +72,10 @@ class PaperBroker(bt.BrokerBase):
 
     def _begin_anew(self) -> None:
         self._filler = OrderFiller(self.ledger)
-        self._groups = OrderGroups()
-        self._pending: list[Order] = []
+        self._clear_orders()
         self._untraded: set[int] = set()
-        self._notifications: deque[Order] = deque()
         self._bars = FeedBars(self.histories, self.market)
-        self._watched: dict[str, tuple[Any, int]] = {}
+        self._watch = PositionWatch(self._bars)
 
     def start(self) -> None:
         """Begin a run: the first one on the ledger as it is, each later one on the ledger as it was then.
@@ -125,18 +126,6 @@ class PaperBroker(bt.BrokerBase):
         """Entries that were wanted and could not be sized, with figures."""
         return self._filler.skipped_entries
 
-    def get_orders_open(self, safe: bool = False) -> list[Order]:
-        """Return the orders still working."""
-        return [order.clone() if safe else order for order in self._pending]
-
-    def orderstatus(self, order: Order) -> int:
-        """Return the order's status."""
-        return int(order.status)
-
-    def get_notification(self) -> Order | None:
-        """Return the next order notification, or None."""
-        return self._notifications.popleft() if self._notifications else None
-
     def add_order_history(self, orders: Any, notify: bool = False) -> None:
         """Refuse: past orders cannot be replayed into a margin account."""
         raise NotImplementedError("order history is not supported by PaperBroker; make the orders in a strategy")
@@ -146,20 +135,6 @@ class PaperBroker(bt.BrokerBase):
         raise NotImplementedError("fund history is not supported by PaperBroker")
 
     # ---- orders in
-
-    def buy(self, owner: Any, data: Data, size: float, **kwargs: Any) -> Order:
-        """Make a buy order; it is submitted and accepted at once and works from the next candle on."""
-        return self._make(bt.BuyOrder, owner, data, size, **kwargs)
-
-    def sell(self, owner: Any, data: Data, size: float, **kwargs: Any) -> Order:
-        """Make a sell order; it is submitted and accepted at once and works from the next candle on."""
-        return self._make(bt.SellOrder, owner, data, size, **kwargs)
-
-    def _make(self, order_class: Any, *placed: Any, **keywords: Any) -> Order:
-        order = make_order(self, order_class, *placed, **keywords)
-        for ready in self._groups.register(order):
-            self.submit(ready)
-        return order
 
     def submit(self, order: Order) -> Order:
         """Submit and accept ``order``, or reject what this venue does not know."""
@@ -177,22 +152,13 @@ class PaperBroker(bt.BrokerBase):
         self._bars.note(order.data)
         return order
 
-    def cancel(self, order: Order) -> bool:
-        """Cancel ``order`` if it still works; return whether it did."""
-        if order not in self._pending:
-            return False
-        self._end(order, order.cancel, "cancelled by the strategy")
-        return True
-
-    def notify(self, order: Order) -> None:
-        """Queue a snapshot of ``order`` for the strategy."""
-        self._notifications.append(order.clone())
-
     # ---- one step of the clock
 
     def next(self) -> None:
         """Let the candles that are new in this step act on pending orders and positions."""
-        if not self._pending and self._undisturbed():
+        if self.market is not None:
+            self._funding.settle_late(self.ledger)
+        if not self._pending and self._watch.is_quiet():
             return
         if self.market is not None:
             self._fill_now(self.market)
@@ -213,6 +179,10 @@ class PaperBroker(bt.BrokerBase):
             self._fill_inside(bars, bt.Order.Stop)
             self._check_liquidations(bars)
         self._watch_positions()
+
+    def stop(self) -> None:
+        """Book at the end of a run what was settled shortly before."""
+        self._funding.settle_late(self.ledger, at_end=True)
 
     @property
     def has_work(self) -> bool:
@@ -252,10 +222,13 @@ class PaperBroker(bt.BrokerBase):
             side, made_ms = 1 if order.isbuy() else -1, from_backtrader(order.created.dt)
             price = market.price(symbol, side, made_ms) if symbol not in resting else None
             late = market.is_late(made_ms) and not order.info.get("reduce_only")
-            if price is not None and not late:
-                self._execute(order, price, market.now_ms())
-            elif market.silent:
+            now_ms, fits = market.now_ms(), price is not None and not late
+            if fits and not self._funding.settle(self.ledger, symbol, now_ms):
+                market.silent = True
+            if market.silent:
                 break
+            if price is not None and fits:
+                self._execute(order, price, now_ms)
             else:
                 resting.add(symbol)  # its other orders wait as well: an entry never goes before its close
                 self._untraded.add(order.ref)
@@ -263,32 +236,32 @@ class PaperBroker(bt.BrokerBase):
 
     def look(self, bars: Mapping[str, Bar]) -> None:
         """Between candles: let the mark prices of this moment act on stops and liquidations."""
-        self._check_stop_losses(bars)
-        self._check_liquidations(bars)
+        ending = {symbol: bar for symbol, bar in bars.items() if self._ends_now(symbol, bar)}
+        self._check_stop_losses(ending)
+        self._check_liquidations(ending)
         self._watch_positions()
+
+    def _ends_now(self, symbol: str, now: Bar) -> bool:
+        """Return whether this moment ends the position, and all that was settled on it before could be booked."""
+        position = self._held_in(symbol, now)
+        ends = position is not None and is_ended(position, now)
+        return ends and self._funding.settle(self.ledger, symbol, now.last_ms)
 
     def next_row(self, data: Data) -> int:
         """Return the first bar of ``data`` not yet seen in which this broker may act or has something to say."""
         if self._notifications or any(order.data is data for order in self._pending):
             return len(data)
-        watched = self._watched.get(data._name)
-        return watched[1] if watched is not None else NEVER
+        quiet_until = self._watch.quiet_until(data._name)
+        return NEVER if quiet_until is None else quiet_until
 
     def adopt_ledger(self, datas: Mapping[str, Data], owner: Any) -> None:
         """Take over what was traded on the ledger without orders: positions as a strategy would find them."""
         self._filler.adopt(datas, owner, self.getcommissioninfo)
         self._watch_positions()
 
-    def _undisturbed(self) -> bool:
-        """Whether no open position has reached the next candle in which something can happen to it."""
-        return all(clock.lencount <= quiet_until for clock, quiet_until in self._watched.values())
-
     def _watch_positions(self) -> None:
-        """Look ahead for each open position, so that the candles it is left alone in cost nothing."""
-        self._watched = {}
-        for symbol, position in self.ledger.positions.items():
-            data = self._filler.openers[symbol].data
-            self._watched[symbol] = (data.lines.datetime, self._bars.quiet_until(data, position))
+        openers = self._filler.openers
+        self._watch.look_ahead((p, openers[symbol].data) for symbol, p in self.ledger.positions.items())
 
     def _new_bars(self) -> dict[str, Bar]:
         datas = {order.data._name: order.data for order in self._pending}
@@ -336,8 +309,10 @@ class PaperBroker(bt.BrokerBase):
 
     def _settle_funding(self, bars: Mapping[str, Bar]) -> None:
         for symbol, candle in bars.items():
-            if candle.settlements and self._held_in(symbol, candle):
+            position = self._held_in(symbol, candle)
+            if position is not None:
                 settle_funding(self.ledger, symbol, candle.settlements)
+                position.settled_ms = max(position.settled_ms, candle.last_ms)
 
     def _held_in(self, symbol: str, candle: Bar) -> Position | None:
         """Return the position a candle can act on: a missed one that is read late was over before it was opened."""
@@ -380,20 +355,3 @@ class PaperBroker(bt.BrokerBase):
         self.notify(order)
         for left in [o for o in self._pending if o.data._name == symbol]:
             self._end(left, left.cancel, f"the position was closed: {reason}")
-
-    def _end(self, order: Order, ending: Any, why: str) -> Order:
-        """Let ``order`` end without a fill; ``order.info.why`` says why."""
-        order.addinfo(why=why)
-        ending()
-        self._forget(order)
-        return order
-
-    def _forget(self, order: Order) -> None:
-        """Announce the end of ``order`` and end what depends on it."""
-        if order in self._pending:
-            self._pending.remove(order)
-        self.notify(order)
-        if order.status == order.Completed:
-            self._groups.activate_children(order)
-        for other in self._groups.ended_with(order):
-            self._end(other, other.cancel, f"order {order.ref} of its group ended")

@@ -49,6 +49,10 @@ class RunRecorder(Protocol):
         """Record a closed trade."""
         ...
 
+    def change_trade(self, trade: Trade) -> bool:
+        """Replace the money of a recorded trade: a settlement made on it was told later."""
+        ...
+
     def record_skipped_entry(self, skipped: SkippedEntry) -> None:
         """Record an entry the sizing refused."""
         ...
@@ -82,6 +86,10 @@ class NoRecorder:
         """Do nothing."""
 
     def record_trade(self, trade: Trade) -> bool:
+        """Do nothing."""
+        return True
+
+    def change_trade(self, trade: Trade) -> bool:
         """Do nothing."""
         return True
 

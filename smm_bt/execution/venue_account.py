@@ -130,8 +130,15 @@ class VenueAccount:
         if not known:  # before any order is sent: an order this run has not booked is found by these numbers
             first = self.tracker.next_ids()
             self.recorder.record_event(self.clock.now_ms(), "fills_begin", "first trade numbers", data=first)
-        times = [entry.time_ms for entry in self.ledger.entries]
-        self.tracker.begin_income(max(times) + 1 if times else self.server_ms)
+        self.tracker.begin_income(self._funding_begins(resume))
+
+    def _funding_begins(self, resume: ResumeState | None) -> int:
+        """Return from when on funding is asked for: what was settled while nobody looked is booked later."""
+        if resume is None:
+            return self.server_ms
+        settled = [entry.time_ms for entry in resume.changes if entry.symbol]
+        traded = [fill.time_ms for fill, fill_id in resume.fills if not fill_id.endswith(":0")]  # not those taken over
+        return max(settled) if settled else min(traded, default=self.server_ms)
 
     def _recover(self, resume: ResumeState) -> None:
         for position in self.ledger.positions.values():
@@ -291,6 +298,19 @@ class VenueAccount:
             self.available_usdt, self._has_news = state.available_usdt, False
             if not self._is_explained(state):
                 self._ahead_usdt = None  # something else happened, too: the next refresh looks everywhere
+
+    def finish(self) -> None:
+        """Book at the end what the last look showed and nobody has come to, such as funding before a last close."""
+        if self._ahead_usdt is not None:
+            return
+        try:
+            self.refresh()
+        except VenueError as problem:  # all orders are done; the run's end must not be lost to a failed read
+            self.recorder.record_event(self.clock.now_ms(), "wallet_not_read", str(problem))
+
+    def let_go(self) -> None:
+        """Forget what the recorder has written down; without one the ledger's own lists are all there is."""
+        self.tracker.let_go()
 
     def execute(self, ticket: Ticket) -> Outcome:
         """Carry out one order to its end and book it, with nothing else in flight."""

@@ -181,9 +181,9 @@ class VenueClient(MarketDataClient):
         params: dict[str, object] = {"symbol": symbol, "orderId": venue_id, "limit": 1000}
         return self._ask("fapiPrivateGetUserTrades", params, 5, lambda body: [rows.fill_row(row) for row in body])
 
-    def income(self, since_ms: int) -> list[IncomeRow]:
-        """Return up to 1000 changes of the wallet from ``since_ms`` on, oldest first."""
-        params: dict[str, object] = {"startTime": since_ms, "limit": 1000}
+    def funding(self, since_ms: int) -> list[IncomeRow]:
+        """Return up to 1000 funding payments from ``since_ms`` on, oldest first."""
+        params: dict[str, object] = {"incomeType": "FUNDING_FEE", "startTime": since_ms, "limit": 1000}
         return self._ask("fapiPrivateGetIncome", params, 30, lambda body: [rows.income_row(row) for row in body])
 
     # ---- what is set; being so already is success

@@ -87,12 +87,12 @@ class VenueLedger(FuturesLedger):
         return (held.signed_qty, held.entry_price, held.margin_usdt) if held is not None else (0.0, 0.0, 0.0)
 
     def book_funding(self, symbol: str, amount_usdt: float, time_ms: int) -> None:
-        """Book a funding settlement the venue made; one that comes after the position's end is only in the wallet."""
-        position = self.positions.get(symbol)
-        if position is None:
+        """Book a funding settlement the venue made, also one it tells after the position's end.
+
+        One of a symbol in which this run has never held anything is an adjustment.
+        """
+        if not self.settle_told(symbol, amount_usdt, time_ms):
             self.adjust(amount_usdt, time_ms, symbol)
-        else:
-            self.settle_funding(symbol, 1.0, -amount_usdt / position.signed_qty, time_ms)
 
     def adjust(self, amount_usdt: float, time_ms: int, symbol: str = "") -> None:
         """Follow a change of the wallet that no fill and no funding explains, as entry ``adjustment``."""
