@@ -13,6 +13,7 @@ from smm_bt.app.candle_intake import SymbolCount
 from smm_bt.app.clock import now_ms
 from smm_bt.app.market_clock import MarketClock
 from smm_bt.app.paper_orders import PaperOrders
+from smm_bt.execution.run_recorder import TAKEN_BACK
 from smm_bt.model import DecisionRecord, OpenPosition, PendingSignal
 from strategy.live_strategy import LiveSmmStrategy
 
@@ -150,6 +151,7 @@ class LiveBooks:
                 self.journal.record_pending_signal(signal)
             for order in theirs:
                 self._broker.cancel(order)
+                order.addinfo(why=TAKEN_BACK)
 
 
 def _in_words(decision: DecisionRecord) -> str:
