@@ -218,7 +218,7 @@ def test_a_close_that_was_carried_out_does_not_close_the_next_position(mode: str
     assert report_of(run)["open_position"] is not None
 
 
-# ---- a pause
+# ---- a pause, and what a position is worth
 
 
 def test_a_pause_asked_for_while_the_run_was_down_stops_the_entry_it_had_decided(tmp_path: Path) -> None:
@@ -232,3 +232,13 @@ def test_a_pause_asked_for_while_the_run_was_down_stops_the_entry_it_had_decided
     said = rows_of(run, "SELECT message FROM events WHERE kind = 'entry_dropped'")
     assert said == [("entry long dropped: entries are paused by hand",)]
     assert rows_of(run, "SELECT state FROM orders") == [("canceled",)]
+
+
+@pytest.mark.parametrize("mode", [PAPER, TESTNET])
+def test_a_finished_run_that_is_resumed_values_its_position_as_before(mode: str, tmp_path: Path) -> None:
+    strategy, candles, run = strategy_at(tmp_path, ONCE), files_of(tmp_path, count=30), tmp_path / "run"
+    go_on(run, strategy, candles, mode)
+    before = report_of(run)["open_position"]
+    assert before["unrealized_pnl_usdt"] != 0.0
+    go_on(run, strategy, candles, mode)
+    assert report_of(run)["open_position"] == before

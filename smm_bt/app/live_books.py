@@ -38,6 +38,8 @@ class LiveBooks:
         self._counts: dict[str, SymbolCount] = {}
         self._seen_fills = len(broker.ledger.fills)
         self._beat_ms = 0
+        self._prices_known = False
+        self._before = {position.symbol: position for position in journal.open_positions()}
         self.strategy: LiveSmmStrategy | None = None
         self.last_decision = ""
         self.line = ""
@@ -48,6 +50,11 @@ class LiveBooks:
         """Take note of a candle that goes to the strategy now."""
         self._out[symbol] = row
         self._counts[symbol] = count
+
+    def prices_are_known(self) -> None:
+        """Value positions at the feeds' closes from now on: they stand at the newest candle."""
+        self._prices_known = True
+        self._beat_ms = 0
 
     def write(self) -> None:
         """Record what is new: the account at the close of the released candles, decisions, orders, fills."""
@@ -112,14 +119,24 @@ class LiveBooks:
         return (count.gaps + (before.gaps if before else 0), count.missing + (before.missing_candles if before else 0))
 
     def _open_positions(self) -> list[OpenPosition]:
-        positions: list[OpenPosition] = self._broker.ledger.open_positions(self.last_prices())
-        return positions
+        prices = self.last_prices()
+        positions: list[OpenPosition] = self._broker.ledger.open_positions(prices)
+        return [each if each.symbol in prices else self._as_valued_before(each) for each in positions]
+
+    def _as_valued_before(self, position: OpenPosition) -> OpenPosition:
+        """Leave the value an earlier process has written down where there is no price yet."""
+        before = self._before.get(position.symbol)
+        if before is None or (before.entry_ms, before.qty) != (position.entry_ms, position.qty):
+            return position
+        return position._replace(unrealized_pnl_usdt=before.unrealized_pnl_usdt)
 
     def last_prices(self) -> Mapping[str, float]:
-        """Return the last close of every symbol with an open position."""
+        """Return the last close of every symbol with an open position; before the newest candle is out, none."""
+        if not self._prices_known:
+            return {}
         try:
             prices: Mapping[str, float] = self._broker.last_prices()
-        except (KeyError, IndexError):  # before the first candle of a resumed run
+        except (KeyError, IndexError):  # a symbol held since before a restart has shown no candle yet
             return {}
         return prices
 

@@ -220,6 +220,7 @@ class LiveSession:
         self._between.controls = controls
         if self._parts.request.close_on_exit:
             release.close_on_exit = controls.close_on_exit
+        books.prices_are_known()
         if self._parts.resumed:
             controls.answer_switches()
             self._take_up(account, books, release.behind)
