@@ -17,6 +17,7 @@ from smm_bt.emulator import EmulatorConfig, EmulatorThread
 from smm_bt.emulator.faults import FaultRule
 from smm_bt.execution.ccxt_broker import CcxtBroker
 from smm_bt.execution.live_market import LiveMarket
+from smm_bt.execution.venue_account import VenueAccount
 from smm_bt.execution.venue_errors import VenueSilent
 
 PAPER, TESTNET = "PAPER", "TESTNET"
@@ -216,6 +217,26 @@ def test_a_close_that_was_carried_out_does_not_close_the_next_position(mode: str
     (trade,) = go_on(run, strategy, candles, mode)
     assert trade["close_reason"] == "manual"
     assert report_of(run)["open_position"] is not None
+
+
+def test_a_position_is_closed_on_request_though_the_venue_is_silent_when_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy, run = strategy_at(tmp_path, ONCE), tmp_path / "run"
+    candles = files_of(tmp_path, count=30, volatility=0.0005)
+    go_on(run, strategy, candles, TESTNET, max_candles=10)
+    ask(run, "close")
+    refresh, calls = VenueAccount.refresh, []
+
+    def silent_at_first(account: VenueAccount) -> None:
+        calls.append(account)
+        if 1 < len(calls) < 4:  # the start-up reads the account once
+            raise VenueSilent("The venue does not answer.")
+        refresh(account)
+
+    monkeypatch.setattr(VenueAccount, "refresh", silent_at_first)
+    (trade,) = go_on(run, strategy, candles, TESTNET)
+    assert trade["close_reason"] == "manual"
 
 
 # ---- a pause, and what a position is worth
