@@ -186,9 +186,11 @@ def test_a_close_that_waits_when_a_run_ends_is_carried_out_when_it_goes_on(
         go_on(run, strategy, candles, mode)
     assert rows_of(run, "SELECT answer FROM controls") == [("closing BTCUSDT",)]
     assert report_of(run)["open_position"] is not None
+    assert report_of(run)["pending_signal"]["close_reason"] == "manual"
     (trade,) = go_on(run, strategy, candles, mode)
     assert trade["close_reason"] == "manual"
     assert report_of(run)["open_position"] is None
+    assert report_of(run)["pending_signal"] is None
 
 
 @pytest.mark.parametrize("mode", [PAPER, TESTNET])
@@ -263,3 +265,12 @@ def test_a_finished_run_that_is_resumed_values_its_position_as_before(mode: str,
     assert before["unrealized_pnl_usdt"] != 0.0
     go_on(run, strategy, candles, mode)
     assert report_of(run)["open_position"] == before
+
+
+@pytest.mark.parametrize("mode", [PAPER, TESTNET])
+def test_a_finished_run_that_is_resumed_has_the_same_pending_signal(mode: str, tmp_path: Path) -> None:
+    strategy, candles, run = strategy_at(tmp_path, ONCE), files_of(tmp_path, count=6), tmp_path / "run"
+    for _ in range(3):
+        go_on(run, strategy, candles, mode)
+        assert report_of(run)["pending_signal"]["entry_side"] == "long"
+        assert rows_of(run, "SELECT count(*) FROM fills") == [(0,)]

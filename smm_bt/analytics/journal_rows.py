@@ -43,6 +43,7 @@ EventRow = tuple[int, str, str, str, str]
 ENTRY_SKIPPED = "entry_skipped"
 CONFLICTING_SIGNALS = "conflicting_signals"
 PENDING_SIGNAL = "pending_signal"
+RESUMED_RUN = "resumed_run"
 
 #: What kinds of orders there are; a liquidation is the venue's own.
 MARKET, STOP_MARKET, LIQUIDATION = "market", "stop_market", "liquidation"
