@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from strategy.rules import HOLD, Decision, RowFlags, decide
@@ -10,6 +10,8 @@ from strategy.smm_strategy import Data, SmmStrategy
 
 #: Names of feeds.live.Standing, which this layer knows by their words only.
 WARMUP, PASSED, FRESH = "warm-up", "passed", "fresh"
+#: Why an entry that an earlier process decided is not made any more.
+WAS_DOWN = "the run was down when it was due"
 
 
 class DroppedEntry(NamedTuple):
@@ -22,25 +24,16 @@ class DroppedEntry(NamedTuple):
 
 
 class Leftover(NamedTuple):
-    """What an earlier process of this run decided on a candle and did not carry out.
+    """One order that an earlier process of this run should have carried out and did not: a close or an entry.
 
-    ``tried`` counts the closing orders that came to nothing; the next one gets an id of its own.
+    ``order_id`` is the id it is to have now, ``candle_ms`` the candle an entry was decided on.
     """
 
     symbol: str
-    candle_ms: int
+    order_id: str
     close_reason: str
-    entry_side: int
-    tried: int = 0
-
-
-class _Due(NamedTuple):
-    """What is to be ordered for a feed, the candle it was decided on, and how many closes came to nothing."""
-
-    data: Data
-    decision: Decision
-    candle_ms: int
-    tried: int = 0
+    entry_side: int = 0
+    candle_ms: int = 0
 
 
 class LiveSmmStrategy(SmmStrategy):
@@ -80,32 +73,35 @@ class LiveSmmStrategy(SmmStrategy):
             for trades in by_id.values():
                 del trades[:-1]  # the last one may be open
 
-    def take_up(self, leftovers: Iterable[Leftover], *, behind: bool, fresh: bool) -> None:
-        """Go on with what an earlier process decided.
+    def take_up(self, leftovers: Sequence[Leftover], *, behind: bool, fresh: bool) -> None:
+        """Go on with what an earlier process should have done; closes come before entries.
 
         Args:
             leftovers: what it did not carry out.
             behind: missed candles must be looked at first; exits are remembered until then.
-            fresh: the decision's candle is still the newest, and young; otherwise nothing is opened on it.
+            fresh: the decision's candle is still the newest, and young; otherwise, and while ``paused``, nothing is
+                opened on it.
         """
         by_name = {data._name: data for data in self.datas}
-        due = []
         for left in leftovers:
-            if behind and left.close_reason:
-                self._exits_due[left.symbol] = left.close_reason
-            entry_side = left.entry_side if fresh else 0
-            if left.entry_side and not entry_side:
-                why = "the run was down when it was due"
+            if left.close_reason and behind:
+                self._exits_due.setdefault(left.symbol, left.close_reason)
+            elif left.close_reason:
+                self._close(by_name[left.symbol], left.close_reason, left.order_id)
+        for left in leftovers:
+            why = self.paused if fresh else WAS_DOWN
+            if left.entry_side and why:
                 self.dropped.append(DroppedEntry(left.candle_ms, left.symbol, left.entry_side, why))
-            if not behind and (left.close_reason or entry_side):
-                decision = Decision(left.close_reason, entry_side, False)
-                due.append(_Due(by_name[left.symbol], decision, left.candle_ms, left.tried))
-        self._order_for(due)
+            elif left.entry_side:
+                enter = self.buy if left.entry_side > 0 else self.sell
+                enter(data=by_name[left.symbol], sized_at_fill=True, order_id=left.order_id)
 
     def close_by_hand(self, data: Data, order_id: str) -> bool:
         """Order the close of what is open in ``data``; return whether anything was."""
-        order = self.close(data=data, reduce_only=True, reason="manual", order_id=order_id)
-        return order is not None
+        return self._close(data, "manual", order_id) is not None
+
+    def _close(self, data: Data, reason: str, order_id: str) -> Any:
+        return self.close(data=data, reduce_only=True, reason=reason, order_id=order_id)
 
     def _permitted(self, data: Data, decision: Decision) -> Decision:
         due = self._exits_due.get(data._name, "")
@@ -129,20 +125,7 @@ class LiveSmmStrategy(SmmStrategy):
         return rest if rest != HOLD else HOLD
 
     def _order(self, decided: list[tuple[Data, Decision]]) -> None:
-        now = [_Due(data, decision, data.open_ms()) for data, decision in decided if data.standing != PASSED]
-        self._order_for(now)
-
-    def _order_for(self, decided: list[_Due]) -> None:
-        """Order all closes before all entries; ids are made of symbol and candle, so that none is made twice."""
-        for data, decision, candle_ms, tried in decided:
-            if decision.close_reason:
-                again = f"-{tried + 1}" if tried else ""
-                order_id = f"{data._name}-{candle_ms}-close{again}"
-                self.close(data=data, reduce_only=True, reason=decision.close_reason, order_id=order_id)
-        for data, decision, candle_ms, _ in decided:
-            if decision.entry_side:
-                enter = self.buy if decision.entry_side > 0 else self.sell
-                enter(data=data, sized_at_fill=True, order_id=f"{data._name}-{candle_ms}-entry")
+        super()._order([(data, decision) for data, decision in decided if data.standing != PASSED])
 
     def _side(self, data: Data) -> int:
         size: Any = self.broker.getposition(data, clone=False).size

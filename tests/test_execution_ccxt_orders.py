@@ -34,6 +34,7 @@ from smm_bt.execution.settle import Patience
 from smm_bt.execution.venue_account import VenueAccount
 from smm_bt.execution.venue_client import VenueClient
 from smm_bt.execution.venue_errors import CODES, Failure, Kind, Reaction, VenueFault, error_tables, rule_for
+from smm_bt.execution.venue_startup import unfinished_ticket
 from smm_bt.execution.weight_budget import WeightBudget
 from smm_bt.model import OrderState
 
@@ -362,10 +363,18 @@ def test_different_orders_have_different_ids() -> None:
         OrderName(symbol, candle, intent)
         for symbol in ("BTCUSDT", "ETHUSDT")
         for candle in (START_MS, START_MS + 60_000)
-        for intent in ("entry", "close", "stop", "order-1", "order-2")
+        for intent in ("entry", "close", "stop", "entry-2", "close-2", "manual-2", "manual-2-2", "exit-2", "order-1")
     ]
     ids = {client_order_id(run, n, a, p) for run in ("a", "b") for n in names for a in (0, 1) for p in (0, 1, 36)}
     assert len(ids) == 2 * len(names) * 2 * 3
+
+
+@pytest.mark.parametrize("intent", ["entry", "entry-2", "close", "close-3", "manual-7", "manual-7-2", "exit-1"])
+def test_an_order_has_the_same_client_ids_in_the_process_that_sent_it_and_in_the_next(intent: str) -> None:
+    order_id = f"BTCUSDT-{START_MS}-{intent}"
+    sent = order_name("BTCUSDT", order_id, START_MS + 17 * 300_000)
+    found = unfinished_ticket(SentOrder(order_id, "BTCUSDT", "market", 1, 0.1, None, False, "")).name
+    assert client_order_id("run", sent, 0) == client_order_id("run", found, 0)
 
 
 def test_the_error_page_is_the_table_in_the_code() -> None:

@@ -211,13 +211,14 @@ def test_what_was_decided_and_not_done_is_taken_up_while_it_is_fresh_and_dropped
 
         def next(self) -> None:
             if len(self.data) == 1:
-                left = [Leftover("BTCUSDT", candle(0)[0], "", 1)]
+                open_ms = candle(0)[0]
+                left = [Leftover("BTCUSDT", f"BTCUSDT-{open_ms}-entry-2", "", 1, open_ms)]
                 self.take_up(left, behind=False, fresh=self.p.fresh)
             super().next()
 
     steps = one(row(0, "b", Standing.WARMUP), row(1, "."))
     fresh, late = run(steps, strategy=TakingUp), run(list(steps), strategy=TakingUp, fresh=False)
-    assert fresh.broker.ledger.positions["BTCUSDT"].entry_order_id == f"BTCUSDT-{candle(0)[0]}-entry"
+    assert fresh.broker.ledger.positions["BTCUSDT"].entry_order_id == f"BTCUSDT-{candle(0)[0]}-entry-2"
     assert not late.broker.ledger.positions
     assert [dropped.why for dropped in late.dropped] == ["the run was down when it was due"]
 

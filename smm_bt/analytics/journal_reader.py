@@ -132,8 +132,10 @@ class JournalReader:
         return [rows.skipped_from(row) for row in self.events(rows.ENTRY_SKIPPED)]
 
     def pending_signals(self) -> list[PendingSignal]:
-        """Return the decisions that were never executed."""
-        return [rows.pending_from(row) for row in self.events(rows.PENDING_SIGNAL)]
+        """Return the decisions that were never executed; a run that goes on takes up those from before anew."""
+        since = "SELECT coalesce(max(id), 0) FROM events WHERE kind = ?"
+        sql = f"SELECT * FROM events WHERE kind = ? AND id > ({since}) ORDER BY id"
+        return [rows.pending_from(row) for row in self._all(sql, rows.PENDING_SIGNAL, rows.RESUMED_RUN)]
 
     def progress(self) -> dict[str, rows.Progress]:
         """Return how far a live run has come, by symbol."""

@@ -45,6 +45,7 @@ CONFLICTING_SIGNALS = "conflicting_signals"
 PENDING_SIGNAL = "pending_signal"
 #: The state of a run that failed, and the event that says why.
 FAILED = "failed"
+RESUMED_RUN = "resumed_run"
 
 #: What kinds of orders there are; a liquidation is the venue's own.
 MARKET, STOP_MARKET, LIQUIDATION = "market", "stop_market", "liquidation"

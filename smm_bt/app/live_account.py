@@ -57,10 +57,16 @@ class LiveAccount:
         """Return the symbols with an open position."""
         return list(self.broker.ledger.positions)
 
+    def openers(self) -> dict[str, str]:
+        """Return the id of the order that opened it for every symbol with an open position."""
+        return {symbol: position.entry_order_id for symbol, position in self.broker.ledger.positions.items()}
+
     def take_over(self, datas: Mapping[str, Any], strategy: Any) -> None:
-        """Show positions of an earlier process to Backtrader; a venue's broker does that by itself."""
+        """Show positions of an earlier process to Backtrader, also while the venue is silent."""
         if self.paper is not None:
             self.broker.adopt_ledger(datas, strategy)
+        else:
+            self.broker.land()
 
     def failure(self) -> Exception | None:
         """Return what made the broker stop the run, if anything did."""

@@ -13,6 +13,7 @@ from smm_bt.app.candle_intake import SymbolCount
 from smm_bt.app.clock import now_ms
 from smm_bt.app.market_clock import MarketClock
 from smm_bt.app.paper_orders import PaperOrders
+from smm_bt.execution.run_recorder import TAKEN_BACK
 from smm_bt.model import DecisionRecord, OpenPosition, PendingSignal
 from strategy.live_strategy import LiveSmmStrategy
 
@@ -37,6 +38,8 @@ class LiveBooks:
         self._counts: dict[str, SymbolCount] = {}
         self._seen_fills = len(broker.ledger.fills)
         self._beat_ms = 0
+        self._prices_known = False
+        self._before = {position.symbol: position for position in journal.open_positions()}
         self.strategy: LiveSmmStrategy | None = None
         self.last_decision = ""
         self.line = ""
@@ -47,6 +50,11 @@ class LiveBooks:
         """Take note of a candle that goes to the strategy now."""
         self._out[symbol] = row
         self._counts[symbol] = count
+
+    def prices_are_known(self) -> None:
+        """Value positions at the feeds' closes from now on: they stand at the newest candle."""
+        self._prices_known = True
+        self._beat_ms = 0
 
     def write(self) -> None:
         """Record what is new: the account at the close of the released candles, decisions, orders, fills."""
@@ -114,14 +122,24 @@ class LiveBooks:
         return (count.gaps + (before.gaps if before else 0), count.missing + (before.missing_candles if before else 0))
 
     def _open_positions(self) -> list[OpenPosition]:
-        positions: list[OpenPosition] = self._broker.ledger.open_positions(self.last_prices())
-        return positions
+        prices = self.last_prices()
+        positions: list[OpenPosition] = self._broker.ledger.open_positions(prices)
+        return [each if each.symbol in prices else self._as_valued_before(each) for each in positions]
+
+    def _as_valued_before(self, position: OpenPosition) -> OpenPosition:
+        """Leave the value an earlier process has written down where there is no price yet."""
+        before = self._before.get(position.symbol)
+        if before is None or (before.entry_ms, before.qty) != (position.entry_ms, position.qty):
+            return position
+        return position._replace(unrealized_pnl_usdt=before.unrealized_pnl_usdt)
 
     def last_prices(self) -> Mapping[str, float]:
-        """Return the last close of every symbol with an open position."""
+        """Return the last close of every symbol with an open position; before the newest candle is out, none."""
+        if not self._prices_known:
+            return {}
         try:
             prices: Mapping[str, float] = self._broker.last_prices()
-        except (KeyError, IndexError):  # before the first candle of a resumed run
+        except (KeyError, IndexError):  # a symbol held since before a restart has shown no candle yet
             return {}
         return prices
 
@@ -153,6 +171,7 @@ class LiveBooks:
                 self.journal.record_pending_signal(signal)
             for order in theirs:
                 self._broker.cancel(order)
+                order.addinfo(why=TAKEN_BACK)
 
 
 def _in_words(decision: DecisionRecord) -> str:

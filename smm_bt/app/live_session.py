@@ -33,7 +33,7 @@ from smm_bt.app.streamed_candles import StreamedCandles
 from smm_bt.execution.host_clock import HostClock
 from smm_bt.execution.live_candles import LiveCandles
 from smm_bt.execution.risk_sizer import RiskSizer
-from strategy.live_strategy import LiveSmmStrategy
+from strategy.live_strategy import WAS_DOWN, LiveSmmStrategy
 from strategy.loader import LocatedStrategy
 
 if TYPE_CHECKING:
@@ -221,22 +221,31 @@ class LiveSession:
 
     def _get_ready(self, release: CandleRelease, feeds: list[Any]) -> None:
         """After the warm-up: positions, what was decided and not done, requests, the way out."""
-        account, journal, strategy = self._account, self._parts.journal, self._strategy
-        if account is None:
+        account, books, journal, strategy = self._account, self._books, self._parts.journal, self._strategy
+        if account is None or books is None:
             return
         by_name: Mapping[str, Any] = {feed._name: feed for feed in feeds}
         account.take_over(by_name, strategy)
         controls = LiveControls(journal, strategy, feeds, self._events.tell)
         self._between.controls = controls
         if self._parts.request.close_on_exit:
-            release.close_on_exit = lambda: controls.close_all("", f"exit-{now_ms()}")
-        if not self._parts.resumed:
-            return
-        left = leftovers(journal, account.held(), self._length_ms)
-        behind = release.behind or not self._is_newest_fresh()
-        if behind and account.paper is not None:
-            drop_unsent(journal, now_ms(), "the run was down when it was due", closes=release.behind)
-        strategy.take_up(left, behind=release.behind, fresh=not behind)
+            release.close_on_exit = controls.close_on_exit
+        books.prices_are_known()
+        if self._parts.resumed:
+            controls.answer_switches()
+            self._take_up(account, books, release.behind)
+
+    def _take_up(self, account: LiveAccount, books: LiveBooks, behind: bool) -> None:
+        """Order what an earlier process left undone, or say that it is not done; all of it in one commit."""
+        journal, strategy = self._parts.journal, self._strategy
+        fresh = not behind and self._is_newest_fresh()
+        why = strategy.paused if fresh else WAS_DOWN
+        with journal.together():
+            left = leftovers(journal, account.openers(), self._length_ms)
+            if why and account.paper is not None:
+                drop_unsent(journal, now_ms(), why, closes=behind)
+            strategy.take_up(left, behind=behind, fresh=fresh)
+            books.write()
 
     def _is_newest_fresh(self) -> bool:
         newest = max((each.last_ms for each in self._parts.journal.progress().values()), default=0)

@@ -14,7 +14,7 @@ from smm_bt.execution.host_clock import HostClock
 from smm_bt.execution.instrument import Instrument
 from smm_bt.execution.newest import Newest
 from smm_bt.execution.order_ids import OrderName, client_order_id
-from smm_bt.execution.run_recorder import RunRecorder, SentOrder
+from smm_bt.execution.run_recorder import NEVER_ARRIVED, NEVER_SENT, RunRecorder, SentOrder
 from smm_bt.execution.settle import Patience, Settlement
 from smm_bt.execution.venue_client import VenueClient
 from smm_bt.execution.venue_errors import Reaction, VenueFault, VenueSilent
@@ -173,7 +173,7 @@ class OrderDesk:
         """Find out what became of an order an earlier process recorded and did not see the end of.
 
         Nothing is sent. Every ticket to recover must be expected first: executions are read symbol by symbol.
-        Returns None when it never reached the venue.
+        Returns None when it never reached the venue: it is recorded as ended, and may be made again under another id.
 
         Raises:
             VenueError: it cannot be known.
@@ -185,9 +185,9 @@ class OrderDesk:
             flight.orders.append(self._to_its_end(ticket, order))
         if not flight.orders:
             if state is OrderState.CREATED:
-                self._move(ticket.order_id, OrderState.CANCELED, "never sent")
+                self._move(ticket.order_id, OrderState.CANCELED, NEVER_SENT)
             else:
-                self._move(ticket.order_id, OrderState.REJECTED, "never reached the venue")
+                self._move(ticket.order_id, OrderState.REJECTED, NEVER_ARRIVED)
             self._write_down()
             return None
         self._book([flight], self._patience.silence_s)

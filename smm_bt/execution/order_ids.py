@@ -1,8 +1,9 @@
 """Client order ids: the same order has the same id in every process, so it can be asked for after a crash.
 
 ``s<run>-<symbol>-<candle>-<intent><attempt>[.<part>]``, at most 36 characters of the venue's alphabet: ``run`` is six
-characters of the run's hash, ``candle`` the open time in seconds in base 36, ``part`` counts the pieces of an order
-that is larger than the venue takes at once.
+characters of the run's hash, ``candle`` the open time in seconds in base 36, ``intent`` a letter with the numbers
+that follow it in the order's name (``e`` entry, ``e2`` entry-2, ``m7:2`` manual-7-2), ``attempt`` one character,
+``part`` counts the pieces of an order that is larger than the venue takes at once.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from typing import Final, NamedTuple
 ALPHABET: Final = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _PLAIN_SYMBOL: Final = re.compile(r"[A-Z0-9_]{1,14}")
-_STRATEGY_ID: Final = re.compile(r".+-(\d{12,14})-(entry|close|stop)")
-_INTENTS: Final = {"entry": "e", "close": "c", "stop": "s"}
+_LETTERS: Final = {"entry": "e", "close": "c", "stop": "s", "manual": "m", "exit": "o"}
+_INTENT: Final = re.compile(rf"({'|'.join(_LETTERS)})((?:-\d{{1,6}}){{0,2}})")
+_OWN_ID: Final = re.compile(rf"(\d{{12,14}})-({_INTENT.pattern})")
+_LONGEST: Final = 36
 
 
 class OrderName(NamedTuple):
     """What identifies an order: its symbol, the open time of the candle that caused it, and what it is for.
 
-    ``intent`` is ``entry``, ``close`` or ``stop``, or for orders of other strategies any short text.
+    ``intent`` is ``entry``, ``close``, ``stop``, ``manual-N`` or ``exit-N``, with a further number when it is made
+    again, or for orders of other strategies any short text.
     """
 
     symbol: str
@@ -30,8 +34,11 @@ class OrderName(NamedTuple):
 
 
 def order_name(symbol: str, order_id: str, candle_ms: int) -> OrderName:
-    """Read an order name out of the id the strategy gave the order; other ids become the intent themselves."""
-    match = _STRATEGY_ID.fullmatch(order_id)
+    """Read an order name out of the id the run gave the order; other ids become the intent themselves.
+
+    The candle of a run's own order is in its id, so that a later process, on another candle, makes the same name.
+    """
+    match = _OWN_ID.fullmatch(order_id.removeprefix(f"{symbol}-"))
     if match is not None and order_id.startswith(f"{symbol}-"):
         return OrderName(symbol, int(match[1]), match[2])
     return OrderName(symbol, candle_ms, order_id)
@@ -50,13 +57,27 @@ def client_order_id(run_id: str, name: OrderName, attempt: int, part: int = 0) -
     """
     if not 0 <= attempt < 36 or not 0 <= part < 36 * 36:
         raise ValueError(f"attempt {attempt} or part {part} is out of range")
-    symbol = name.symbol if _PLAIN_SYMBOL.fullmatch(name.symbol) else "h" + _hashed(name.symbol, 8)
-    intent = _INTENTS.get(name.intent) or "x" + _hashed(name.intent, 2)
-    suffix = f".{_base36(part)}" if part else ""
-    made = f"{run_prefix(run_id)}{symbol}-{_base36(name.candle_ms // 1000)}-{intent}{_base36(attempt)}{suffix}"
+    hashed_symbol, hashed_intent = "h" + _hashed(name.symbol, 8), "x" + _hashed(name.intent, 2)
+    symbol = name.symbol if _PLAIN_SYMBOL.fullmatch(name.symbol) else hashed_symbol
+    intent = _short(name.intent) or hashed_intent
+    suffix = f"{_base36(attempt)}{f'.{_base36(part)}' if part else ''}"
+    begun, candle = run_prefix(run_id), _base36(name.candle_ms // 1000)
+    made = f"{begun}{symbol}-{candle}-{intent}{suffix}"
+    if len(made) > _LONGEST:
+        made = f"{begun}{hashed_symbol}-{candle}-{intent}{suffix}"
+    if len(made) > _LONGEST:
+        made = f"{begun}{hashed_symbol}-{candle}-{hashed_intent}{suffix}"
     if not ALPHABET.fullmatch(made):
         raise ValueError(f"{made!r} is not a client order id")
     return made
+
+
+def _short(intent: str) -> str:
+    """Return the letter and the numbers of one of the run's own intents, or nothing for another."""
+    match = _INTENT.fullmatch(intent)
+    if match is None:
+        return ""
+    return _LETTERS[match[1]] + ":".join(_base36(int(number)) for number in match[2].split("-")[1:])
 
 
 def _hashed(text: str, length: int) -> str:

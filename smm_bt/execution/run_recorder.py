@@ -8,6 +8,11 @@ from typing import Any, NamedTuple, Protocol
 
 from smm_bt.model import Fill, LedgerEntry, OrderState, SkippedEntry, Trade
 
+#: Why an order ended of which nothing ever was at the venue, so that it may be made again under another id.
+NEVER_SENT = "never sent"
+NEVER_ARRIVED = "never reached the venue"
+TAKEN_BACK = "taken back: the run ended while it waited"
+
 
 class SentOrder(NamedTuple):
     """An order before it is sent. ``side`` is +1 buy, −1 sell; ``price`` is a stop's trigger, else None."""
