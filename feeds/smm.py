@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import backtrader as bt
 import numpy as np
@@ -13,14 +13,16 @@ from feeds.bar_rows import BarRows
 from feeds.bt_time import to_backtrader, to_backtrader_array
 from feeds.candles import Candles
 from feeds.lines import CANDLE_COLUMNS, FLAG_LINES
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+from feeds.shared_lines import share_column
 
 _BACKTRADER_FRAMES = {"m": (bt.TimeFrame.Minutes, 1), "h": (bt.TimeFrame.Minutes, 60)} | {
     "d": (bt.TimeFrame.Days, 1),
     "w": (bt.TimeFrame.Weeks, 1),
 }
+
+
+#: Attributes whose classes Backtrader makes for the feed's class; none of them can be found by its name.
+_OF_ITS_CLASS = frozenset({"params", "p", "lines", "l", "plotinfo", "plotlines"})
 
 
 class SmmFeed(bt.feed.DataBase):
@@ -32,6 +34,7 @@ class SmmFeed(bt.feed.DataBase):
 
     lines: Any = FLAG_LINES
     params: Any = (("candles", None), ("columns", None))
+    _extra: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,9 +97,7 @@ class SmmFeed(bt.feed.DataBase):
             super().preload()
             return
         for name, column in self._line_columns().items():
-            line = getattr(self.lines, name)
-            line.array = memoryview(cast("Buffer", column))
-            line.extension = 0
+            share_column(getattr(self.lines, name), column)
         self._shared_lines = [line for line in self.lines]  # noqa: C416 - Lines has no __iter__, only __getitem__
         self.home()
 
@@ -125,6 +126,22 @@ class SmmFeed(bt.feed.DataBase):
         """Deliver the next bar; after a bulk preload there is none that is not there already."""
         return not self._shared_lines and bool(super().load())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send this feed to another process: what it is made of, then how it stands."""
+        kind = type(self)
+        made = "_extra" in vars(kind) and kind is not SmmFeed  # by smm_feed(), and known by name nowhere
+        state = {name: value for name, value in vars(self).items() if name not in _OF_ITS_CLASS}
+        state["_bar_rows"] = None
+        parts = {name: dict(vars(getattr(self, name))) for name in ("lines", "plotinfo")}
+        base, extra = (kind.__base__, self._extra) if made else (kind, ())
+        return _feed_again, (base, extra, dict(self.p._getkwargs())), (state, parts)
+
+    def __setstate__(self, state: tuple[dict[str, Any], dict[str, dict[str, Any]]]) -> None:
+        own, parts = state
+        self.__dict__.update(own)
+        for name, values in parts.items():
+            getattr(self, name).__dict__.update(values)
+
     def _line_columns(self) -> dict[str, NDArray[Any]]:
         candles = self.candles
         columns: dict[str, NDArray[Any]] = {name: getattr(candles, name) for name in CANDLE_COLUMNS}
@@ -147,6 +164,16 @@ class SmmFeed(bt.feed.DataBase):
         return True
 
 
+def _feed_class(base: Any, extra: tuple[str, ...]) -> Any:
+    """Return ``base`` with further lines."""
+    return type(base.__name__, (base,), {"lines": extra, "__doc__": base.__doc__, "_extra": extra}) if extra else base
+
+
+def _feed_again(base: Any, extra: tuple[str, ...], parameters: dict[str, Any]) -> SmmFeed:
+    feed: SmmFeed = _feed_class(base, extra)(**parameters)
+    return feed
+
+
 def smm_feed(candles: Candles, columns: Mapping[str, NDArray[Any]]) -> SmmFeed:
     """Return a feed of ``candles`` with ``columns`` as lines.
 
@@ -164,10 +191,9 @@ def smm_feed(candles: Candles, columns: Mapping[str, NDArray[Any]]) -> SmmFeed:
         if len(column) != len(candles):
             raise ValueError(f"column {name} has {len(column)} rows for {len(candles)} candles")
     extra = tuple(name for name in columns if name not in FLAG_LINES)
-    feed_class = type("SmmFeed", (SmmFeed,), {"lines": extra, "__doc__": SmmFeed.__doc__}) if extra else SmmFeed
     unit, factor = _BACKTRADER_FRAMES[candles.timeframe[-1]]
     contiguous = {name: np.ascontiguousarray(column) for name, column in columns.items()}
-    feed: SmmFeed = feed_class(
+    feed: SmmFeed = _feed_class(SmmFeed, extra)(
         name=candles.symbol,
         candles=candles,
         columns=contiguous,

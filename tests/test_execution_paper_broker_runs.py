@@ -169,3 +169,73 @@ def test_a_second_run_on_a_running_market_is_refused() -> None:
     broker.start()
     with pytest.raises(UsageError, match="a running market cannot begin again"):
         broker.start()
+
+
+# several processes; Python 3.12 and later warn of a fork while the test runner has threads
+
+in_processes = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+@in_processes
+@pytest.mark.parametrize("options", [{}, {"optdatas": False}, {"runonce": False}, {"preload": False}, {"exactbars": 1}])
+def test_an_optimisation_in_two_processes_gives_what_each_run_gives_alone(options: dict[str, Any]) -> None:
+    found = optimised(averaging_cerebro(), [20, 21, 20], maxcpus=2, **options)
+    assert found == [(period, alone(period)) for period in (20, 21, 20)]
+
+
+@in_processes
+def test_an_optimisation_of_a_feed_without_further_lines_works_too() -> None:
+    found = optimised(averaging_cerebro(extras=False), [20, 21], maxcpus=2)
+    assert found == [(period, alone(period)) for period in (20, 21)]
+
+
+@in_processes
+def test_an_optimisation_may_return_whole_strategies_with_their_feeds() -> None:
+    cerebro = averaging_cerebro()
+    cerebro.optstrategy(Averaging, period=[20, 21])
+    runs = cerebro.run(maxcpus=2, optreturn=False)
+    assert [run.analyzers[0].get_analysis() for (run,) in runs] == [alone(20), alone(21)]
+    for (strategy,) in runs:
+        assert strategy.data.close[0] == strategy.data.candles.close[-1]
+        assert strategy.broker.getvalue() == strategy.analyzers[0].get_analysis()["last"][0]
+
+
+@in_processes
+def test_a_cerebro_that_has_run_already_can_be_optimised() -> None:
+    cerebro = averaging_cerebro()
+    cerebro.addstrategy(Averaging, period=20)
+    cerebro.run()
+    cerebro.strats.clear()
+    assert optimised(cerebro, [20, 21], maxcpus=2) == [(20, alone(20)), (21, alone(21))]
+
+
+@in_processes
+@pytest.mark.parametrize("where", ["resampled", "beside", "filtered"])
+def test_an_optimisation_of_resampled_and_filtered_feeds_gives_what_one_run_gives(where: str) -> None:
+    def cerebro() -> Any:
+        made = averaging_cerebro()
+        feed = made.datas.pop()
+        hour = {"timeframe": bt.TimeFrame.Minutes, "compression": 60}
+        if where == "filtered":
+            feed.addfilter(WithoutTheNight)
+        made.resampledata(feed, **hour) if where == "resampled" else made.adddata(feed)
+        if where == "beside":
+            made.resampledata(feed, name="hours", **hour)
+        return made
+
+    expected = optimised(cerebro(), [5, 6], maxcpus=1)
+    assert all(result["trades"] for _, result in expected)
+    assert optimised(cerebro(), [5, 6], maxcpus=2) == expected
+
+
+class WithoutTheNight:
+    """A filter that takes out the bars that close before six o'clock."""
+
+    def __init__(self, data: Any) -> None:
+        pass
+
+    def __call__(self, data: Any) -> bool:
+        if data.datetime.datetime(0).hour < 6:
+            data.backwards()
+            return True
+        return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -47,6 +47,10 @@ class MarketHistory:
     liquidation_low: FloatArray
     settlements: Mapping[int, tuple[Settlement, ...]] = field(default_factory=dict)
     funding_modelled: bool = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields alone: the views that were made of them do not go from one process to another."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @cached_property
     def settlement_rows(self) -> list[int]:
