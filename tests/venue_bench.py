@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,7 @@ def run_on_venue(
     *,
     strategy: type = SmmStrategy,
     on_step: Callable[[int], None] | None = None,
+    analyzers: Iterable[type[bt.Analyzer]] = (),
     **options: Any,
 ) -> tuple[Any, CcxtBroker]:
     """Run ``strategy`` candle by candle; return it and its broker."""
@@ -161,6 +162,8 @@ def run_on_venue(
         cerebro.adddata(feed)
     cerebro.addsizer(RiskSizer)
     cerebro.addstrategy(strategy, **options)
+    for analyzer in analyzers:
+        cerebro.addanalyzer(analyzer)
     (ran,) = cerebro.run()
     store.close()
     return ran, broker

@@ -14,7 +14,11 @@ CLOSED_TRADES, EQUITY = "closed trades", "equity"
 
 
 class SmmTrades(bt.Analyzer):
-    """The seven named figures of the report, from the closed trades Backtrader announces.
+    """The seven named figures of the report, from the trades closed in this run.
+
+    Their net results are those of the account's ledger where the broker has one, as PaperBroker and CcxtBroker have:
+    Backtrader's own Trade knows neither funding nor what an empty wallet could not pay. With any other broker they
+    are what Backtrader announces. A ledger is one account's: several strategies on it see the trades of all.
 
     It listens to trades only, so a clock that skips idle bars may carry it. Its ``max_drawdown`` is therefore that
     of the balance after each closed trade, as ``max_drawdown_basis`` says, unless the engine hands over the equity
@@ -23,14 +27,28 @@ class SmmTrades(bt.Analyzer):
 
     def start(self) -> None:
         """Begin with an empty list and the broker's value."""
-        self.initial_balance = float(self.strategy.broker.getvalue())
-        self.pnl_usdt: list[float] = []
+        broker = self.strategy.broker
+        self.initial_balance = float(broker.getvalue())
+        self._ledger: Any = getattr(broker, "ledger", None)
+        self._past_trades = len(self._ledger.trades) if self._ledger is not None else 0
+        self._pnl_usdt: list[float] = []
         self._equity: list[float] | None = None
 
     def notify_trade(self, trade: Any) -> None:
-        """Keep the net result of a trade that was closed."""
-        if trade.isclosed:
-            self.pnl_usdt.append(float(trade.pnlcomm))
+        """Keep the net result of a trade that was closed, where no ledger tells it."""
+        if trade.isclosed and self._ledger is None:
+            self._pnl_usdt.append(float(trade.pnlcomm))
+
+    def stop(self) -> None:
+        """Take the results from the ledger and let go of it: an optimisation sends analyzers between processes."""
+        self._pnl_usdt, self._ledger = self.pnl_usdt, None
+
+    @property
+    def pnl_usdt(self) -> list[float]:
+        """The net result of each trade closed so far, in order."""
+        if self._ledger is None:
+            return self._pnl_usdt
+        return [trade.pnl_usdt for trade in self._ledger.trades[self._past_trades :]]
 
     def take_equity(self, equity: Any) -> None:
         """Take equity values, one per bar close, to measure the drawdown on."""
