@@ -141,7 +141,7 @@ def heaviest_minute(requests: list[dict[str, Any]]) -> tuple[int, float]:
     weights: Counter[int] = Counter()
     minute = 0
     for row in requests:
-        if row["path"].endswith("/klines") and row["parameters"]["limit"] != "1000":
+        if row["path"].endswith("/klines") and "startTime" in row["parameters"]:  # a history is read backwards
             minute = max(minute, int(row["parameters"]["startTime"]))
         if minute:
             weights[minute] += row["weight"]

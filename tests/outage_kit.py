@@ -163,9 +163,9 @@ class LiveRun:
         return [list(range(start, end, MINUTE_MS)) for start, end in zip(starts, ends, strict=True)]
 
     def _kline_requests(self) -> list[dict[str, Any]]:
-        """The venue's log of reads of new candles."""
+        """The venue's log of reads of new candles; a history is read backwards from its end."""
         rows = [row for row in self.venue.requests() if row["path"] == "/fapi/v1/klines"]
-        return [row for row in rows if int(row["parameters"]["limit"]) < 1000]
+        return [row for row in rows if "startTime" in row["parameters"] and int(row["parameters"]["limit"]) < 1000]
 
     def deals(self) -> list[Deal]:
         return [
