@@ -152,8 +152,8 @@ def test_a_port_in_use_is_said_and_exits_with_1() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--candles", "prices.csv"], "does not say symbol and timeframe"),
-        (["--candles", "BTCUSDT-5m.csv"], "No such file"),
+        (["--candles", "README.md"], "does not say symbol and timeframe"),
+        (["--candles", "BTCUSDT-5m.csv"], "there is no such file"),
         (["--symbols", "NOSUCHUSDT"], "is not in the exchange information"),
     ],
 )

@@ -27,7 +27,8 @@ from feeds.files import CandleFileMissing
 from smm_bt.analytics.journal import Journal
 from smm_bt.app.cli import main
 from smm_bt.app.live_commands import live as live_arguments
-from smm_bt.app.live_market_source import MarketChoice
+from smm_bt.app.live_market_source import MarketChoice, shape_of
+from smm_bt.app.settings import load_settings
 from smm_bt.errors import SettingsError, UsageError, VenueError
 
 OPEN = "SELECT count(*) FROM open_positions"
@@ -187,12 +188,12 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="--market"):
             MarketChoice(**options)
     with pytest.raises(UsageError, match="belong to candle files"):
-        MarketChoice("embedded", funding=(tmp_path / "BTCUSDT-funding.csv",))
+        shape_of(MarketChoice("embedded", funding=(tmp_path / "BTCUSDT-funding.csv",)), load_settings({}))
     assert MarketChoice("embedded", speed=math.inf).stepped
     assert callable(live_arguments)
     wrong = smm_bt("live", "--market", "embedded", "--speed", "fast", cwd=tmp_path)
     assert (wrong.returncode, "--speed fast" in wrong.stderr) == (2, True)
-    candles, absent = files_of(tmp_path, count=10), (tmp_path / "BTCUSDT-mark-1h.csv",)
+    candles, absent = files_of(tmp_path, count=10), (tmp_path / "BTCUSDT-mark-5m.csv",)
     with pytest.raises(CandleFileMissing, match="no such file"):
         run_live(tmp_path / "out", strategy_file(tmp_path), candles, mark=absent)
     assert not (tmp_path / "out").exists()

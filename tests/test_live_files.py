@@ -118,7 +118,7 @@ def test_symbols_named_beside_the_files_must_be_the_files_own(tmp_path: Path) ->
 def test_a_timeframe_asked_for_is_held_against_the_candles(tmp_path: Path) -> None:
     candles = files_of(tmp_path, count=COUNT)
     assert shape(tmp_path, candles, TIMEFRAME="5m").timeframe == "5m"
-    with pytest.raises(CandleError, match="does not open on the 1h grid"):
+    with pytest.raises(UsageError, match="5m apart, but the timeframe asked for is 1h"):
         shape(tmp_path, candles, TIMEFRAME="1h")
 
 

@@ -186,7 +186,7 @@ def test_ctrl_c_ends_a_run_whose_orders_wait_and_it_is_resumed_once_the_venue_is
             run.start("--resume")
         for run in runs:
             run.wait_for_exit(1)
-            assert "Check the connection" in run.complaints
+            assert "No embedded exchange answers" in run.complaints
             assert "Traceback" not in run.complaints
             run.gate.heal()
             run.start("--resume")

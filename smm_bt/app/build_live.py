@@ -147,7 +147,7 @@ def _check_it_answers(address: str, embedded: EmbeddedExchange) -> None:
     except VenueError as problem:
         raise VenueError(
             f"No embedded exchange answers at {address}. Start one in another shell (smm-bt emulator) and give the "
-            "address it prints, or leave --address out: then the run starts its own."
+            "address it prints with --address; a new run without --address starts its own."
         ) from problem
 
 
