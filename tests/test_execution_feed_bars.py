@@ -13,6 +13,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
+from feed_filters import WithoutTheNight
 from made_files import NEW_YEAR_MS
 from made_replays import BTC, TF, T, candles, costs, flat, funding_rates, instrument
 
@@ -42,19 +43,6 @@ class Scripted(bt.Strategy):
         action = self.p.script.get(len(self) - 1)
         if action:
             action(self)
-
-
-class WithoutTheNight:
-    """A filter that takes out the bars that close before six o'clock."""
-
-    def __init__(self, data: Any) -> None:
-        pass
-
-    def __call__(self, data: Any) -> bool:
-        if data.datetime.datetime(0).hour < 6:
-            data.backwards()
-            return True
-        return False
 
 
 class EachBarTwice:

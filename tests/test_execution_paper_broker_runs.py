@@ -6,6 +6,7 @@ from typing import Any
 
 import backtrader as bt
 import pytest
+from feed_filters import WithoutTheNight
 from made_replays import BTC, T, candles, costs, flags, flat, instrument, plan
 
 from feeds.lines import FLAG_LINES
@@ -226,16 +227,3 @@ def test_an_optimisation_of_resampled_and_filtered_feeds_gives_what_one_run_give
     expected = optimised(cerebro(), [5, 6], maxcpus=1)
     assert all(result["trades"] for _, result in expected)
     assert optimised(cerebro(), [5, 6], maxcpus=2) == expected
-
-
-class WithoutTheNight:
-    """A filter that takes out the bars that close before six o'clock."""
-
-    def __init__(self, data: Any) -> None:
-        pass
-
-    def __call__(self, data: Any) -> bool:
-        if data.datetime.datetime(0).hour < 6:
-            data.backwards()
-            return True
-        return False

@@ -8,6 +8,7 @@ from typing import Any
 import backtrader as bt
 import numpy as np
 import pytest
+from feed_filters import WithoutTheNight
 from made_files import FIVE_MINUTES_MS, NEW_YEAR_MS
 
 from feeds.candles import Candles
@@ -55,19 +56,6 @@ def assert_made_of_their_candles(strategy: Any, candles: Candles) -> None:
         expected = (candles.open[first], candles.high[inside].max(), candles.low[inside].min(), candles.close[last])
         assert prices == expected
         assert opened == candles.open_ms[first]
-
-
-class WithoutTheNight:
-    """A filter that takes out the bars before six o'clock."""
-
-    def __init__(self, data: Any) -> None:
-        pass
-
-    def __call__(self, data: Any) -> bool:
-        if data.datetime.datetime(0).hour < 6:
-            data.backwards()
-            return True
-        return False
 
 
 class HalfAMinuteLater:
