@@ -176,7 +176,7 @@ def test_trades_that_were_closed_before_the_run_are_not_counted():
     assert strategy.analyzers[0].get_analysis()["total_trades"] == 2
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.forks
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_figures_come_back_from_an_optimisation(processes):
     expected = run_replay(costly_plan(), "stock", [(SmmTrades, {})]).strategy.analyzers[0].get_analysis()

@@ -172,25 +172,23 @@ def test_a_second_run_on_a_running_market_is_refused() -> None:
         broker.start()
 
 
-# several processes; Python 3.12 and later warn of a fork while the test runner has threads
-
-in_processes = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+# several processes
 
 
-@in_processes
+@pytest.mark.forks
 @pytest.mark.parametrize("options", [{}, {"optdatas": False}, {"runonce": False}, {"preload": False}, {"exactbars": 1}])
 def test_an_optimisation_in_two_processes_gives_what_each_run_gives_alone(options: dict[str, Any]) -> None:
     found = optimised(averaging_cerebro(), [20, 21, 20], maxcpus=2, **options)
     assert found == [(period, alone(period)) for period in (20, 21, 20)]
 
 
-@in_processes
+@pytest.mark.forks
 def test_an_optimisation_of_a_feed_without_further_lines_works_too() -> None:
     found = optimised(averaging_cerebro(extras=False), [20, 21], maxcpus=2)
     assert found == [(period, alone(period)) for period in (20, 21)]
 
 
-@in_processes
+@pytest.mark.forks
 def test_an_optimisation_may_return_whole_strategies_with_their_feeds() -> None:
     cerebro = averaging_cerebro()
     cerebro.optstrategy(Averaging, period=[20, 21])
@@ -201,7 +199,7 @@ def test_an_optimisation_may_return_whole_strategies_with_their_feeds() -> None:
         assert strategy.broker.getvalue() == strategy.analyzers[0].get_analysis()["last"][0]
 
 
-@in_processes
+@pytest.mark.forks
 def test_a_cerebro_that_has_run_already_can_be_optimised() -> None:
     cerebro = averaging_cerebro()
     cerebro.addstrategy(Averaging, period=20)
@@ -210,7 +208,7 @@ def test_a_cerebro_that_has_run_already_can_be_optimised() -> None:
     assert optimised(cerebro, [20, 21], maxcpus=2) == [(20, alone(20)), (21, alone(21))]
 
 
-@in_processes
+@pytest.mark.forks
 @pytest.mark.parametrize("where", ["resampled", "beside", "filtered"])
 def test_an_optimisation_of_resampled_and_filtered_feeds_gives_what_one_run_gives(where: str) -> None:
     def cerebro() -> Any:
