@@ -33,8 +33,9 @@ def run_kernel(plan: ReplayPlan, ledger: FuturesLedger) -> tuple[list[DecisionRe
     """Trade the plan on ``ledger``; return what the rules said and the entries that could not be sized."""
     decisions: list[DecisionRecord] = []
     skipped: list[SkippedEntry] = []
-    answers = _answers(plan.options)
-    tracks = [_Track(plan, symbol, answers, ledger, decisions, skipped) for symbol in plan.histories]
+    tracks = [
+        _Track(plan, symbol, _answers(plan.options, symbol), ledger, decisions, skipped) for symbol in plan.histories
+    ]
     for track in tracks:
         track.look_ahead()
     inside = _stages_inside(plan)
@@ -46,29 +47,30 @@ def run_kernel(plan: ReplayPlan, ledger: FuturesLedger) -> tuple[list[DecisionRe
 
 
 class _Answer(NamedTuple):
-    """What decide() answers to one row of flags, and the fields a DecisionRecord holds of both."""
+    """What decide() answers to one row of flags, and the fields a DecisionRecord holds of both, its time aside."""
 
     decision: Decision
     kept: tuple[Any, ...]
 
 
-def _answers(options: RuleOptions) -> dict[int, list[_Answer]]:
+def _answers(options: RuleOptions, symbol: str) -> dict[int, list[_Answer]]:
     """Ask decide() once for each of its 24 questions: it is pure, so its answers can be kept.
 
     The answers of a position side stand in the order of the flags read as a binary number, buy first.
     """
     rows = [RowFlags(*flags) for flags in product((False, True), repeat=3)]
-    return {side: [_answer(row, side, decide(row, side, options)) for row in rows] for side in (-1, 0, 1)}
+    return {side: [_answer(symbol, row, side, decide(row, side, options)) for row in rows] for side in (-1, 0, 1)}
 
 
-def _answer(row: RowFlags, side: int, decision: Decision) -> _Answer:
-    return _Answer(decision, (*row, side, *decision))
+def _answer(symbol: str, row: RowFlags, side: int, decision: Decision) -> _Answer:
+    return _Answer(decision, (symbol, *row, side, *decision))
 
 
 def _run_alone(track: _Track, inside: Sequence[Stage]) -> None:
     while track.next_ms != NEVER:
-        track.close_pending()
-        track.enter_pending()
+        if track.pending is not HOLD:
+            track.close_pending()
+            track.enter_pending()
         if track.position is not None:
             for stage in inside:
                 stage(track)
@@ -147,7 +149,7 @@ class _Track:
             raise AssertionError(f"{self.symbol}: a close is pending without a position")
         price = self.slippage.fill_price(self.opens[row], -position.side)
         order_id = f"{self.symbol}-{self.pending_ms}-close"
-        self.ledger.close(self.symbol, price, self.open_ms[row], self.pending.close_reason, order_id)
+        self.ledger.close(self.symbol, price, self.next_ms, self.pending.close_reason, order_id)
         self.position = None
 
     def enter_pending(self) -> None:
@@ -162,7 +164,7 @@ class _Track:
         if isinstance(size, Skip):
             self.skipped.append(SkippedEntry(self.open_ms[row], symbol, side_name(side), size.why))
             return
-        ledger.open(symbol, side, size, price, self.open_ms[row], f"{symbol}-{self.pending_ms}-entry")
+        ledger.open(symbol, side, size, price, self.next_ms, f"{symbol}-{self.pending_ms}-entry")
         self.position = ledger.positions[symbol]
 
     def settle(self) -> None:
@@ -207,7 +209,7 @@ class _Track:
             decision, kept = answer
             if decision is not HOLD:
                 judged_ms = self.open_ms[judged]
-                self.decisions.append(_new(DecisionRecord, (judged_ms, self.symbol, *kept)))
+                self.decisions.append(_new(DecisionRecord, (judged_ms,) + kept))  # noqa: RUF005 - unpacking is slower
                 if decision.close_reason or decision.entry_side:
                     self.pending, self.pending_ms = decision, judged_ms
                     return self._wait_for(judged + 1)

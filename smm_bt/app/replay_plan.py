@@ -47,7 +47,8 @@ class EngineRun(NamedTuple):
 
 def decision_records(rulings: Iterable[Any]) -> list[DecisionRecord]:
     """Return what a strategy kept of its decisions, rows in the order of DecisionRecord's fields, as such records."""
-    return [row if isinstance(row, DecisionRecord) else DecisionRecord(*row) for row in rulings]
+    rows = list(rulings)
+    return rows if rows and isinstance(rows[0], DecisionRecord) else [DecisionRecord(*row) for row in rows]
 
 
 def record_of(

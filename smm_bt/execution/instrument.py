@@ -149,11 +149,11 @@ def liquidation_price(
     """
     notional = entry_price * qty
     price = 0.0
-    for bracket in brackets:
+    for _, cap, rate, amount in brackets:
         if side > 0:
-            price = (notional - margin_usdt - bracket.amount) / (qty * (1.0 - bracket.rate))
+            price = (notional - margin_usdt - amount) / (qty * (1.0 - rate))
         else:
-            price = (notional + margin_usdt + bracket.amount) / (qty * (1.0 + bracket.rate))
-        if price * qty <= bracket.cap:
+            price = (notional + margin_usdt + amount) / (qty * (1.0 + rate))
+        if price * qty <= cap:
             break
     return price if price > 0.0 else None

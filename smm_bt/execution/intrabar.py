@@ -67,7 +67,9 @@ def next_event(position: Position, history: MarketHistory, first: int, last: int
     if first > last:
         return None
     rows = history.settlement_rows
-    place = bisect_left(rows, first) if rows else 0
+    if not rows:
+        return first_touch(position, history, first, last)
+    place = bisect_left(rows, first)
     settlement = rows[place] if place < len(rows) else last + 1
     touch = first_touch(position, history, first, settlement if settlement < last else last)
     if touch is not None:
@@ -83,6 +85,8 @@ def first_touch(position: Position, history: MarketHistory, first: int, last: in
     """
     until, stop, liquidation = last + 1, position.stop_price, position.liquidation_price
     side, prices = position.side, history.adverse[position.side]
+    if stop is None and liquidation is not None:  # as nearly always: one search, one answer
+        return _first_reaching(liquidation, side, prices.liquidation, prices.liquidation_view, first, until)
     touch = None
     if stop is not None:
         touch = _first_reaching(stop, side, prices.stop, prices.stop_view, first, until)

@@ -141,10 +141,12 @@ class FuturesLedger:
     @property
     def free_balance_usdt(self) -> float:
         """Wallet less the margins of all open positions, never below zero."""
-        locked = 0.0
-        for position in self.positions.values():
-            locked += position.margin_usdt
-        free = self.wallet_usdt - locked
+        free = self.wallet_usdt
+        if self.positions:
+            locked = 0.0
+            for position in self.positions.values():
+                locked += position.margin_usdt
+            free -= locked
         return free if free > 0.0 else 0.0
 
     def equity_usdt(self, prices: Mapping[str, float]) -> float:
@@ -177,8 +179,8 @@ class FuturesLedger:
         self.wallet_usdt -= fee
         position.fees_usdt += fee
         self.fills.append(_new(Fill, (order_id, symbol, time_ms, side, qty, price, fee, False, "")))
-        after = (self.wallet_usdt, side * position.qty, position.entry_price)
-        self.entries.append(_new(LedgerEntry, (time_ms, "entry", symbol, -fee, *after)))
+        record = (time_ms, "entry", symbol, -fee, self.wallet_usdt, side * position.qty, position.entry_price)
+        self.entries.append(_new(LedgerEntry, record))
         return fee
 
     def close(
@@ -304,7 +306,8 @@ class FuturesLedger:
             self._set_exits(position)
         else:
             self._finish(position, price, time_ms, reason, order_id)
-        self._note(time_ms, kind, position, -paid)
+        after = (time_ms, kind, symbol, -paid, self.wallet_usdt, position.side * position.qty, position.entry_price)
+        self.entries.append(_new(LedgerEntry, after))
         return _new(FillResult, (order_side * qty, fee, gross))
 
     def _finish(self, position: Position, price: float, time_ms: int, reason: str, order_id: str) -> None:

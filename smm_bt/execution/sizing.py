@@ -66,7 +66,8 @@ def simulated_size(free_balance: float, price: float, market: Instrument) -> flo
     venue's limits are clearly kept, the exact division would say the same. It is asked in all other cases.
     """
     if 0.0 < price < inf and 0.0 < free_balance < inf:
-        quotient = min(free_balance * _USUAL_SHARE, market.float_cap) / (price * market.float_step)
+        wanted, cap = free_balance * _USUAL_SHARE, market.float_cap
+        quotient = (wanted if wanted < cap else cap) / (price * market.float_step)
         steps, rounding = int(quotient), _ROUNDING * quotient
         if (
             rounding < quotient - steps < 1.0 - rounding
